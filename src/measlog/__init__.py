@@ -1,0 +1,1 @@
+"""measlog: measured-boot event logs, quotes, reference manifests and their appraisal."""

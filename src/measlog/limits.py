@@ -1,0 +1,39 @@
+"""Bounds on what the readers accept, so that hostile bytes cost little."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+from attrs.validators import and_, instance_of
+from attrs.validators import ge as at_least
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+def _count(default: int) -> int:
+    value: int = field(default=default, validator=and_(instance_of(int), at_least(1)))
+    return value
+
+
+@frozen(kw_only=True)
+class Limits:
+    """Upper bounds; a reader that meets more raises :class:`measlog.errors.LimitExceededError`.
+
+    Sizes are in bytes. The defaults are several times what any log seen in practice needs.
+    """
+
+    log_size: int = _count(64 << 20)
+    events: int = _count(200_000)
+    event_size: int = _count(16 << 20)
+    algorithms: int = _count(16)
+    depth: int = _count(16)
+    """Nesting of structures within structures (SIPA trees, device paths, OCTET tables)."""
+    items: int = _count(65_536)
+    """Elements of one list within an event (signatures, partitions, table entries)."""
+    pe_sections: int = _count(512)
+    fat_files: int = _count(65_536)
+    file_size: int = _count(512 << 20)
+    """One file on a disk image (kernel, initrd, boot loader)."""
+    partitions: int = _count(1024)
+
+
+DEFAULT_LIMITS = Limits()

@@ -6,7 +6,7 @@ import enum
 import hashlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 from uuid import UUID
 
 from attrs import frozen
@@ -21,6 +21,8 @@ __all__ = [
     "SHIM_LOCK",
     "Algorithm",
     "EventType",
+    "Register",
+    "RegisterKind",
     "algorithm_name",
     "hash_constructor",
 ]
@@ -146,6 +148,23 @@ class EventType(enum.IntEnum):
     def known(self) -> bool:
         """Whether the profile gives this number a name."""
         return self._value_ in type(self)._value2member_map_
+
+
+RegisterKind = Literal["pcr", "mrtd", "rtmr", "none"]
+
+
+@frozen(order=True)
+class Register:
+    """What an event extends: a TPM's PCR, a TDX measurement register, or nothing (``none``).
+
+    ``index`` is the number within its kind: RTMR 0 is ``Register("rtmr", 0)`` though its MR index in a CCEL is 1.
+    """
+
+    kind: RegisterKind
+    index: int
+
+    def __str__(self) -> str:
+        return "MRTD" if self.kind == "mrtd" else f"{self.kind.upper()} {self.index}"
 
 
 PCR_NAMES: Mapping[int, str] = MappingProxyType(

@@ -1,1 +1,73 @@
-"""measlog: measured-boot event logs, quotes, reference manifests and their appraisal."""
+"""measlog: measured-boot event logs, quotes, reference manifests and their appraisal.
+
+The names below are loaded when they are first used, so that ``import measlog`` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from measlog.errors import (
+        EvidenceError,
+        FormatError,
+        LimitExceededError,
+        ManifestError,
+        MeaslogError,
+        PolicyError,
+        TruncatedError,
+        UnsupportedError,
+    )
+    from measlog.limits import Limits
+    from measlog.log import Anomaly, Event, EventLog, ReplayedLog
+    from measlog.registry import EventType, Register
+
+_HOMES = {
+    "Anomaly": "measlog.log",
+    "Event": "measlog.log",
+    "EventLog": "measlog.log",
+    "EventType": "measlog.registry",
+    "EvidenceError": "measlog.errors",
+    "FormatError": "measlog.errors",
+    "LimitExceededError": "measlog.errors",
+    "Limits": "measlog.limits",
+    "ManifestError": "measlog.errors",
+    "MeaslogError": "measlog.errors",
+    "PolicyError": "measlog.errors",
+    "Register": "measlog.registry",
+    "ReplayedLog": "measlog.log",
+    "TruncatedError": "measlog.errors",
+    "UnsupportedError": "measlog.errors",
+}
+
+__all__ = [
+    "Anomaly",
+    "Event",
+    "EventLog",
+    "EventType",
+    "EvidenceError",
+    "FormatError",
+    "LimitExceededError",
+    "Limits",
+    "ManifestError",
+    "MeaslogError",
+    "PolicyError",
+    "Register",
+    "ReplayedLog",
+    "TruncatedError",
+    "UnsupportedError",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'measlog' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

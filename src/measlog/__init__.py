@@ -19,15 +19,18 @@ if TYPE_CHECKING:
         TruncatedError,
         UnsupportedError,
     )
+    from measlog.evidence import AttestationKey, Evidence, Quote, VerifiedEvidence
     from measlog.limits import Limits
     from measlog.log import Anomaly, Event, EventLog, ReplayedLog
     from measlog.registry import EventType, Register
 
 _HOMES = {
     "Anomaly": "measlog.log",
+    "AttestationKey": "measlog.evidence",
     "Event": "measlog.log",
     "EventLog": "measlog.log",
     "EventType": "measlog.registry",
+    "Evidence": "measlog.evidence",
     "EvidenceError": "measlog.errors",
     "FormatError": "measlog.errors",
     "LimitExceededError": "measlog.errors",
@@ -35,17 +38,21 @@ _HOMES = {
     "ManifestError": "measlog.errors",
     "MeaslogError": "measlog.errors",
     "PolicyError": "measlog.errors",
+    "Quote": "measlog.evidence",
     "Register": "measlog.registry",
     "ReplayedLog": "measlog.log",
     "TruncatedError": "measlog.errors",
     "UnsupportedError": "measlog.errors",
+    "VerifiedEvidence": "measlog.evidence",
 }
 
 __all__ = [
     "Anomaly",
+    "AttestationKey",
     "Event",
     "EventLog",
     "EventType",
+    "Evidence",
     "EvidenceError",
     "FormatError",
     "LimitExceededError",
@@ -53,10 +60,12 @@ __all__ = [
     "ManifestError",
     "MeaslogError",
     "PolicyError",
+    "Quote",
     "Register",
     "ReplayedLog",
     "TruncatedError",
     "UnsupportedError",
+    "VerifiedEvidence",
 ]
 
 

@@ -38,12 +38,13 @@ class Anomaly:
 class EventLog(Sequence[Event]):
     """A TCG event log: SHA-1 format, crypto-agile format, or CCEL. Anybody's bytes: reading it proves nothing."""
 
-    __slots__ = ("__dict__", "_data", "_frame", "_names")
+    __slots__ = ("__dict__", "_banks", "_data", "_frame", "_names")
 
     def __init__(self, data: bytes, frame: Frame) -> None:
         self._data = data
         self._frame = frame
         self._names = tuple(algorithm_name(alg) for alg in frame.algorithm_ids)
+        self._banks: dict[str, Bank] = {}
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray | memoryview, *, limits: Limits = DEFAULT_LIMITS) -> Self:
@@ -144,19 +145,23 @@ class EventLog(Sequence[Event]):
         Raises :class:`~measlog.errors.ReplayError` where the log does not carry the bank, an event lacks its digest,
         or the startup locality is not credible.
         """
+        known = self._banks.get(algorithm)
+        if known is not None:
+            return known
         if algorithm not in self._names:
             raise ReplayError(
                 f"the log has no {algorithm} digests, it has {', '.join(self._names)}", check="bank-missing"
             )
         if algorithm not in ALGORITHMS_BY_NAME:
             raise ReplayError(f"the algorithm {algorithm} is unknown, its bank cannot be replayed", check="algorithm")
-        return replay_bank(
+        bank = self._banks[algorithm] = replay_bank(
             self._data,
             self._frame.rows,
             algorithm=algorithm,
             column=self._names.index(algorithm),
             kind="rtmr" if self.kind == "ccel" else "pcr",
         )
+        return bank
 
     def verify_pcrs(self, algorithm: str, values: Mapping[int, bytes]) -> ReplayedLog:
         """Compare the replayed registers with values read from the machine.

@@ -1,0 +1,157 @@
+"""Log, quote and register values of one machine, and the proof that they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, NoReturn
+
+from attrs import field, frozen
+
+from measlog.errors import PcrDigestError, ReplayError, SelectionError
+from measlog.evidence.keys import AkKey, AttestationKey
+from measlog.evidence.quote import Quote
+from measlog.log import EventLog, ReplayedLog
+
+__all__ = ["AkTrust", "Evidence", "VerifiedEvidence"]
+
+AkTrust = Literal["caller", "chain", "credential"]
+
+
+@frozen(kw_only=True)
+class Evidence:
+    """What a machine sent. ``pcrs`` are register values of the bank that is verified, by PCR index.
+
+    They are needed where the quote covers registers that go on changing after the log was written (PCR 10, say).
+    """
+
+    log: EventLog
+    quote: Quote
+    pcrs: Mapping[int, bytes] | None = field(default=None, repr=False)
+
+    def verify(
+        self,
+        *,
+        ak: AkKey | AttestationKey | bytes,
+        nonce: bytes,
+        bank: str = "sha256",
+        required: Sequence[int] | None = None,
+        unsafe_allow_sha1: bool = False,
+    ) -> VerifiedEvidence:
+        """Prove that a TPM with this key quoted registers to which this log replays, for this nonce.
+
+        ``ak`` is a ``cryptography`` public key, PEM or TPM2B_PUBLIC; why it is trusted is the caller's to know.
+        ``required`` are PCR indices that the quote must cover. Raises an :class:`~measlog.errors.EvidenceError` whose
+        ``check`` names the step that failed.
+        """
+        # 1-3. Magic and type (when the quote was read), key attributes, signature, nonce (A14 to A17).
+        key = self.quote.verify_signature(ak, nonce, unsafe_allow_sha1=unsafe_allow_sha1)
+        # 4. The attested selection is what the verifier asked for (A10 to A13).
+        selected = self.quote.verify_selection(bank, required, unsafe_allow_sha1=unsafe_allow_sha1)
+        # 5. The log is whole: nothing after its events but filler (A36, A37), and a TPM's, not a CCEL (A39).
+        if self.log.kind == "ccel":
+            raise ReplayError("the log is a CCEL: its registers are RTMRs, which no TPM quotes", check="log-kind")
+        if not self.log.complete:
+            raise ReplayError("the log is followed by bytes that are neither events nor filler", check="log-incomplete")
+        # 6. Every quoted bank is in the log (A9: an unmeasured bank has no history, or any that somebody makes up).
+        values: dict[str, Mapping[int, bytes]] = {}
+        given = {pcr: bytes(value) for pcr, value in (self.pcrs or {}).items()}
+        for selection in self.quote.selections:
+            if not selection.pcrs:
+                continue
+            if selection.algorithm not in self.log.algorithms:
+                raise SelectionError(
+                    f"the quote covers the bank {selection.algorithm}, of which the log has nothing", check="bank"
+                )
+            values[selection.algorithm] = self._values(
+                selection.algorithm, selection.pcrs, given if selection.algorithm == bank else {}
+            )
+        # 7. Given values are the quoted ones, so that a difference to the log can be named by register (A13).
+        if set(selected) <= set(given):
+            self.quote.verify_pcr_digest({**values, bank: given})
+        # 8. The log replays to the given values, register by register (A22, A36).
+        replayed = self.log.verify_pcrs(bank, self._to_compare(bank, selected, given))
+        # 9. What the log replays to is what was signed (A36: no event is missing, added or changed).
+        try:
+            self.quote.verify_pcr_digest(values)
+        except PcrDigestError as error:
+            raise PcrDigestError(
+                f"the log does not replay to the quoted registers: {error}", check=error.check
+            ) from None
+        return VerifiedEvidence._proven(  # noqa: SLF001 - the one place that makes it
+            replayed=replayed, quote=self.quote, key=key, values=values[bank]
+        )
+
+    def _values(self, bank: str, pcrs: Sequence[int], given: Mapping[int, bytes]) -> Mapping[int, bytes]:
+        """The values that the quote should cover: the log's; where it is silent the given or the start value."""
+        replayed = self.log.replay(bank)
+        return {pcr: replayed[pcr] if pcr in replayed else given.get(pcr, replayed.reset_value(pcr)) for pcr in pcrs}
+
+    def _to_compare(self, bank: str, selected: Sequence[int], given: Mapping[int, bytes]) -> Mapping[int, bytes]:
+        """Values of the selected registers for the log to agree with: given ones, where the log has events."""
+        replayed = self.log.replay(bank)
+        explained = [pcr for pcr in selected if pcr in replayed]
+        if not explained:
+            raise ReplayError(f"the log explains none of the quoted {bank} registers", check="nothing-compared")
+        return {pcr: given.get(pcr, replayed[pcr]) for pcr in explained}
+
+
+_PROOF = object()
+
+
+@frozen(kw_only=True, init=False, eq=False)
+class VerifiedEvidence:
+    """Evidence whose quote was verified and whose log replays to it. Only :meth:`Evidence.verify` makes one."""
+
+    replayed: ReplayedLog
+    quote: Quote
+    key: AttestationKey = field(repr=False)
+    values: Mapping[int, bytes] = field(repr=False)
+    """The quoted register values of the verified bank, by PCR index."""
+    ak_trust: AkTrust = "caller"
+    """Who vouches for the key: the caller, a certificate chain, or a credential that its TPM could open (A16)."""
+
+    def __init__(
+        self,
+        *,
+        replayed: ReplayedLog,
+        quote: Quote,
+        key: AttestationKey,
+        values: Mapping[int, bytes],
+        ak_trust: AkTrust = "caller",
+        proof: object = None,
+    ) -> None:
+        if proof is not _PROOF:
+            raise TypeError("VerifiedEvidence is made by Evidence.verify, not by hand")
+        self.__attrs_init__(replayed=replayed, quote=quote, key=key, values=values, ak_trust=ak_trust)
+
+    @classmethod
+    def _proven(
+        cls, *, replayed: ReplayedLog, quote: Quote, key: AttestationKey, values: Mapping[int, bytes]
+    ) -> VerifiedEvidence:
+        return cls(replayed=replayed, quote=quote, key=key, values=MappingProxyType(dict(values)), proof=_PROOF)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("VerifiedEvidence is not pickled: send the evidence, and verify again")
+
+    @property
+    def log(self) -> EventLog:
+        """The log, proven to replay to the quoted registers."""
+        return self.replayed.log
+
+    @property
+    def bank(self) -> str:
+        """The bank that was verified."""
+        return self.replayed.algorithm
+
+    @property
+    def unexplained(self) -> tuple[int, ...]:
+        """Quoted registers that hold a value which no event of the log explains (PCR 10 after IMA, say)."""
+        bank = self.replayed.bank
+        return tuple(p for p, v in sorted(self.values.items()) if p not in bank and v != bank.reset_value(p))
+
+    @property
+    def unmeasured(self) -> tuple[int, ...]:
+        """Quoted registers at their start value."""
+        bank = self.replayed.bank
+        return tuple(p for p, v in sorted(self.values.items()) if p not in bank and v == bank.reset_value(p))

@@ -22,7 +22,7 @@ class Limits:
     """
 
     log_size: int = _count(64 << 20)
-    events: int = _count(200_000)
+    events: int = _count(32_768)
     event_size: int = _count(16 << 20)
     algorithms: int = _count(16)
     depth: int = _count(16)

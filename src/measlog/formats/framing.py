@@ -45,6 +45,7 @@ _LEGACY_STARTS = frozenset(
 _MIN_FILLER_FF = 5
 _MIN_FILLER_ZERO_AGILE = 9
 _MIN_FILLER_ZERO_LEGACY = _LEGACY_HEADER.size
+_WINDOW = 1 << 16
 
 
 class Row(NamedTuple):
@@ -381,8 +382,17 @@ def _spec_id(data: bytes, first: Row, limits: Limits, anomalies: list[FrameAnoma
 
 def _uniform_tail(data: bytes) -> int:
     """The offset from which all bytes to the end are one value, 0x00 or 0xFF; the length where there are none."""
-    last = data[-1:]
-    return len(data.rstrip(last)) if last in {b"\x00", b"\xff"} else len(data)
+    last, end = data[-1:], len(data)
+    if last not in {b"\x00", b"\xff"}:
+        return end
+    # Window by window, so that a log of many megabytes is not copied whole.
+    while end:
+        start = max(0, end - _WINDOW)
+        kept = len(data[start:end].rstrip(last))
+        if kept:
+            return start + kept
+        end = start
+    return 0
 
 
 def _filler(data: bytes, position: int, min_zero: int) -> Filler | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, final
 
 from attrs import field, frozen
+from attrs.validators import instance_of
 
 from measlog.errors import PcrDigestError, ReplayError, SelectionError
 from measlog.evidence.keys import AkKey, AttestationKey
@@ -25,8 +26,8 @@ class Evidence:
     They are needed where the quote covers registers that go on changing after the log was written (PCR 10, say).
     """
 
-    log: EventLog
-    quote: Quote
+    log: EventLog = field(validator=instance_of(EventLog))
+    quote: Quote = field(validator=instance_of(Quote))
     pcrs: Mapping[int, bytes] | None = field(default=None, repr=False)
 
     def verify(
@@ -99,7 +100,8 @@ class Evidence:
 _PROOF = object()
 
 
-@frozen(kw_only=True, init=False, eq=False)
+@final
+@frozen(kw_only=True, init=False, eq=False, getstate_setstate=False)
 class VerifiedEvidence:
     """Evidence whose quote was verified and whose log replays to it. Only :meth:`Evidence.verify` makes one."""
 
@@ -130,6 +132,9 @@ class VerifiedEvidence:
         cls, *, replayed: ReplayedLog, quote: Quote, key: AttestationKey, values: Mapping[int, bytes]
     ) -> VerifiedEvidence:
         return cls(replayed=replayed, quote=quote, key=key, values=MappingProxyType(dict(values)), proof=_PROOF)
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("VerifiedEvidence has no subclasses: they would be proofs of nothing")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("VerifiedEvidence is not pickled: send the evidence, and verify again")

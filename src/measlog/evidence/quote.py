@@ -24,10 +24,23 @@ class Quote:
     That the magic is TPM_GENERATED_VALUE and the type a quote is established when the bytes are read (A14).
     """
 
-    attest: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
-    fields: Attest
-    blob: SignatureBlob = field(repr=False)
+    attest: bytes = field(repr=False, converter=bytes)
+    signature: bytes = field(repr=False, converter=bytes)
+    # Read from the very bytes that the signature is checked over, here and when unpickled: what is believed of a quote
+    # is what was signed (A14).
+    fields: Attest = field(init=False)
+    blob: SignatureBlob = field(init=False, repr=False)
+
+    @fields.default
+    def _read_fields(self) -> Attest:
+        return parse_attest(self.attest)
+
+    @blob.default
+    def _read_blob(self) -> SignatureBlob:
+        return parse_signature(self.signature)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).from_bytes, (self.attest, self.signature)
 
     @classmethod
     def from_bytes(cls, attest: bytes, signature: bytes) -> Self:
@@ -35,8 +48,7 @@ class Quote:
 
         Raises :class:`~measlog.errors.FormatError`.
         """
-        attest, signature = bytes(attest), bytes(signature)
-        return cls(attest=attest, signature=signature, fields=parse_attest(attest), blob=parse_signature(signature))
+        return cls(attest=attest, signature=signature)
 
     @property
     def nonce(self) -> bytes:

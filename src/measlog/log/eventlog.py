@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, Self, final, overload
 
 from attrs import field, frozen
 
@@ -38,12 +38,14 @@ class Anomaly:
 class EventLog(Sequence[Event]):
     """A TCG event log: SHA-1 format, crypto-agile format, or CCEL. Anybody's bytes: reading it proves nothing."""
 
-    __slots__ = ("__dict__", "_banks", "_data", "_frame", "_names")
+    __slots__ = ("__dict__", "_banks", "_data", "_frame", "_limits", "_names")
 
-    def __init__(self, data: bytes, frame: Frame) -> None:
+    # The events follow from the bytes alone, here and when unpickled: nobody hands over another reading of them.
+    def __init__(self, data: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
         self._data = data
-        self._frame = frame
-        self._names = tuple(algorithm_name(alg) for alg in frame.algorithm_ids)
+        self._limits = limits
+        self._frame: Frame = frame_log(data, limits)
+        self._names = tuple(algorithm_name(alg) for alg in self._frame.algorithm_ids)
         self._banks: dict[str, Bank] = {}
 
     @classmethod
@@ -54,8 +56,7 @@ class EventLog(Sequence[Event]):
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"a log is bytes, not {type(data).__name__}")
-        data = bytes(data)
-        return cls(data, frame_log(data, limits))
+        return cls(bytes(data), limits)
 
     def to_bytes(self) -> bytes:
         """The bytes that were read, filler included."""
@@ -134,7 +135,7 @@ class EventLog(Sequence[Event]):
         return hash(self._data)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self._data, self._frame)
+        return type(self), (self._data, self._limits)
 
     def __repr__(self) -> str:
         return f"<EventLog {self.kind}: {len(self)} events, {', '.join(self._names)}, {len(self._data)} bytes>"
@@ -226,7 +227,8 @@ def _anomalies(data: bytes, frame: Frame) -> Iterator[Anomaly]:
 _PROOF = object()
 
 
-@frozen(kw_only=True, init=False, eq=False)
+@final
+@frozen(kw_only=True, init=False, eq=False, getstate_setstate=False)
 class ReplayedLog:
     """A log that agrees with given register values. Only :meth:`EventLog.verify_pcrs` makes one.
 
@@ -246,6 +248,9 @@ class ReplayedLog:
     @classmethod
     def _proven(cls, log: EventLog, bank: Bank, values: Mapping[int, bytes]) -> ReplayedLog:
         return cls(log=log, bank=bank, values=MappingProxyType(dict(values)), proof=_PROOF)
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("a ReplayedLog has no subclasses: they would be proofs of nothing")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ReplayedLog is not pickled: send the log and the values, and verify again")

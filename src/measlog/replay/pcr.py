@@ -7,6 +7,7 @@ Platform Firmware Profile 1.06 (PFP), clauses 3.3.2 and 10.4.5.3 (startup locali
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from attrs import field, frozen
@@ -15,7 +16,15 @@ from measlog.errors import ReplayError
 from measlog.formats.framing import Row
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
 
-__all__ = ["PCR_COUNT", "RESETTABLE_PCRS", "Bank", "LocalityProblem", "start_value", "startup_locality"]
+__all__ = [
+    "PCR_COUNT",
+    "RESETTABLE_PCRS",
+    "Bank",
+    "LocalityProblem",
+    "replay_bank",
+    "start_value",
+    "startup_locality",
+]
 
 PCR_COUNT = 24
 """A PC client TPM has PCR 0 to 23."""
@@ -32,6 +41,10 @@ _LOCALITIES = frozenset({0, 3, 4})
 _LOCALITY_HCRTM = 4
 
 
+def _read_only(values: Mapping[int, bytes]) -> Mapping[int, bytes]:
+    return MappingProxyType(dict(values))
+
+
 @frozen(kw_only=True)
 class Bank(Mapping[int, bytes]):
     """Register values of one bank as a log gives them: exactly the registers that the log says something about.
@@ -41,7 +54,11 @@ class Bank(Mapping[int, bytes]):
 
     algorithm: str
     kind: Literal["pcr", "rtmr"]
-    values_by_index: Mapping[int, bytes] = field(repr=False)
+    values_by_index: Mapping[int, bytes] = field(repr=False, converter=_read_only)
+    """Read-only, so that nobody changes what a log was found to say."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_bank, (self.algorithm, self.kind, dict(self.values_by_index))
 
     def __getitem__(self, index: int) -> bytes:
         return self.values_by_index[index]
@@ -62,6 +79,10 @@ class Bank(Mapping[int, bytes]):
         """The value that a register of this bank has when nothing was extended into it."""
         size = ALGORITHMS_BY_NAME[self.algorithm].size
         return bytes(size) if self.kind == "rtmr" else start_value(index, size)
+
+
+def _rebuild_bank(algorithm: str, kind: Literal["pcr", "rtmr"], values: Mapping[int, bytes]) -> Bank:
+    return Bank(algorithm=algorithm, kind=kind, values_by_index=values)
 
 
 @frozen

@@ -1,0 +1,25 @@
+"""Flatcar Container Linux: its images and releases, its boot chain, and what a boot of it measures."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from measlog.flatcar.image import Image
+
+__all__ = ["Image"]
+
+_HOMES = {"Image": "measlog.flatcar.image"}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first asked for: a verifier that only reads manifests needs no disk reader.
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

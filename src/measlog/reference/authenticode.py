@@ -15,7 +15,7 @@ from measlog.reference.fields import FrozenMapping
 from measlog.reference.manifest import BANKS
 from measlog.registry import Hash, hash_constructor
 
-__all__ = ["authenticode_digests", "flat_digests", "image_digests", "measured_ranges"]
+__all__ = ["Digester", "authenticode_digests", "flat_digests", "image_digests", "measured_ranges"]
 
 CHUNK = 1 << 18
 
@@ -48,18 +48,18 @@ def authenticode_digests(
 ) -> Mapping[str, bytes]:
     """The Authenticode digests of a PE image by algorithm name; FormatError where ``data`` is none."""
     parsed = PeImage.from_bytes(data) if image is None else image
-    hashers = _hashers(algorithms)
+    digester = Digester(algorithms)
     view = memoryview(data)
     for start, end in measured_ranges(parsed):
-        _feed(hashers, view[start:end])
-    return _finish(hashers)
+        digester.update(view[start:end])
+    return digester.digests()
 
 
 def flat_digests(data: bytes | memoryview, algorithms: Sequence[str] = BANKS) -> Mapping[str, bytes]:
     """The digests of all of ``data`` by algorithm name."""
-    hashers = _hashers(algorithms)
-    _feed(hashers, memoryview(data))
-    return _finish(hashers)
+    digester = Digester(algorithms)
+    digester.update(data)
+    return digester.digests()
 
 
 def image_digests(
@@ -70,23 +70,25 @@ def image_digests(
     return image, authenticode_digests(data, algorithms, image=image), flat_digests(data, algorithms)
 
 
-def _hashers(algorithms: Sequence[str]) -> dict[str, Hash]:
-    made: dict[str, Hash] = {}
-    for name in algorithms:
-        constructor = hash_constructor(name)
-        if constructor is None:
-            raise UnsupportedError(f"this Python cannot compute {name}")
-        made[name] = constructor()
-    return made
+class Digester:
+    """Several digests of one stream of bytes, each byte fetched from memory once."""
 
+    def __init__(self, algorithms: Sequence[str] = BANKS) -> None:
+        self._hashers: dict[str, Hash] = {}
+        for name in algorithms:
+            constructor = hash_constructor(name)
+            if constructor is None:
+                raise UnsupportedError(f"this Python cannot compute {name}")
+            self._hashers[name] = constructor()
 
-def _feed(hashers: Mapping[str, Hash], view: memoryview) -> None:
-    # Chunk by chunk through all of them, so that each byte is fetched from memory once.
-    for start in range(0, len(view), CHUNK):
-        chunk = view[start : start + CHUNK]
-        for hasher in hashers.values():
-            hasher.update(chunk)
+    def update(self, data: bytes | memoryview) -> None:
+        """Go on with ``data``."""
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK):
+            chunk = view[start : start + CHUNK]
+            for hasher in self._hashers.values():
+                hasher.update(chunk)
 
-
-def _finish(hashers: Mapping[str, Hash]) -> Mapping[str, bytes]:
-    return FrozenMapping({name: hasher.digest() for name, hasher in hashers.items()})
+    def digests(self) -> Mapping[str, bytes]:
+        """The digests so far, by algorithm name."""
+        return FrozenMapping({name: hasher.digest() for name, hasher in self._hashers.items()})

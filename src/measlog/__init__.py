@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from measlog.evidence import AttestationKey, Evidence, Quote, VerifiedEvidence
     from measlog.limits import Limits
     from measlog.log import Anomaly, Event, EventLog, ReplayedLog
+    from measlog.reference import ReferenceManifest, SignedManifest
     from measlog.registry import EventType, Register
 
 _HOMES = {
@@ -39,8 +40,10 @@ _HOMES = {
     "MeaslogError": "measlog.errors",
     "PolicyError": "measlog.errors",
     "Quote": "measlog.evidence",
+    "ReferenceManifest": "measlog.reference",
     "Register": "measlog.registry",
     "ReplayedLog": "measlog.log",
+    "SignedManifest": "measlog.reference",
     "TruncatedError": "measlog.errors",
     "UnsupportedError": "measlog.errors",
     "VerifiedEvidence": "measlog.evidence",
@@ -61,15 +64,23 @@ __all__ = [
     "MeaslogError",
     "PolicyError",
     "Quote",
+    "ReferenceManifest",
     "Register",
     "ReplayedLog",
+    "SignedManifest",
     "TruncatedError",
     "UnsupportedError",
     "VerifiedEvidence",
 ]
 
 
+_ROOMS = frozenset({"flatcar"})
+"""Packages that are reached as attributes: ``measlog.flatcar.Image``."""
+
+
 def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return importlib.import_module(f"measlog.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'measlog' has no attribute {name!r}")

@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from measlog import flatcar
+    from measlog.appraisal import AppraisalResult, Baseline, Check, Finding, Policy, Verifier, policy
     from measlog.errors import (
         EvidenceError,
         FormatError,
@@ -22,46 +24,62 @@ if TYPE_CHECKING:
     from measlog.evidence import AttestationKey, Evidence, Quote, VerifiedEvidence
     from measlog.limits import Limits
     from measlog.log import Anomaly, Event, EventLog, ReplayedLog
-    from measlog.reference import ReferenceManifest, SignedManifest
+    from measlog.reference.manifest import ReferenceManifest
+    from measlog.reference.signing import SignedManifest
     from measlog.registry import EventType, Register
 
 _HOMES = {
     "Anomaly": "measlog.log",
+    "AppraisalResult": "measlog.appraisal",
     "AttestationKey": "measlog.evidence",
+    "Baseline": "measlog.appraisal",
+    "Check": "measlog.appraisal",
     "Event": "measlog.log",
     "EventLog": "measlog.log",
     "EventType": "measlog.registry",
     "Evidence": "measlog.evidence",
     "EvidenceError": "measlog.errors",
+    "Finding": "measlog.appraisal",
     "FormatError": "measlog.errors",
     "LimitExceededError": "measlog.errors",
     "Limits": "measlog.limits",
     "ManifestError": "measlog.errors",
     "MeaslogError": "measlog.errors",
+    "Policy": "measlog.appraisal",
     "PolicyError": "measlog.errors",
     "Quote": "measlog.evidence",
-    "ReferenceManifest": "measlog.reference",
+    "ReferenceManifest": "measlog.reference.manifest",
     "Register": "measlog.registry",
     "ReplayedLog": "measlog.log",
-    "SignedManifest": "measlog.reference",
+    "SignedManifest": "measlog.reference.signing",
     "TruncatedError": "measlog.errors",
     "UnsupportedError": "measlog.errors",
     "VerifiedEvidence": "measlog.evidence",
+    "Verifier": "measlog.appraisal",
+}
+_MODULES = {
+    "flatcar": "measlog.flatcar",
+    "policy": "measlog.appraisal.policy",
 }
 
 __all__ = [
     "Anomaly",
+    "AppraisalResult",
     "AttestationKey",
+    "Baseline",
+    "Check",
     "Event",
     "EventLog",
     "EventType",
     "Evidence",
     "EvidenceError",
+    "Finding",
     "FormatError",
     "LimitExceededError",
     "Limits",
     "ManifestError",
     "MeaslogError",
+    "Policy",
     "PolicyError",
     "Quote",
     "ReferenceManifest",
@@ -71,6 +89,9 @@ __all__ = [
     "TruncatedError",
     "UnsupportedError",
     "VerifiedEvidence",
+    "Verifier",
+    "flatcar",
+    "policy",
 ]
 
 
@@ -79,12 +100,13 @@ _ROOMS = frozenset({"flatcar"})
 
 
 def __getattr__(name: str) -> object:
-    if name in _ROOMS:
-        return importlib.import_module(f"measlog.{name}")
-    home = _HOMES.get(name)
-    if home is None:
+    value: object
+    if name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'measlog' has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

@@ -1,0 +1,1 @@
+"""The rules that policies are composed of, one module for each subject."""

@@ -1,0 +1,57 @@
+"""The verified bank is a real one, and the log is a sound one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from measlog.appraisal.case import Case
+    from measlog.appraisal.report import Report
+
+__all__ = ["MeasuredBank", "SoundLog"]
+
+_FIRMWARE = range(8)
+
+
+@frozen
+class MeasuredBank:
+    """The firmware measured into the bank: none of the quoted PCR 0 to 7 is at its start value (A9, A22)."""
+
+    code: str = "bank.measured"
+    sentence: str = "The firmware measured into every quoted register from PCR 0 to 7."
+    registers: frozenset[int] = frozenset()
+
+    def appraise(self, case: Case, report: Report) -> None:
+        """See the class."""
+        for pcr in _FIRMWARE:
+            if case.quoted(pcr) and not case.history(pcr):
+                report.find(
+                    "bank.unmeasured",
+                    f"PCR {pcr} of the bank {case.bank} was never extended: anybody could write its history",
+                    pcr=pcr,
+                )
+        for other in case.evidence.log.algorithms:
+            if other != case.bank and not any(
+                any(e.digests.get(other, b"")) for e in case.evidence.log if e.pcr is not None
+            ):
+                report.find(
+                    "bank.empty", f"the log declares the bank {other} but measures nothing into it", severity="info"
+                )
+
+
+@frozen
+class SoundLog:
+    """The log has none of the anomalies that a sound log cannot have (A19, A21, A38)."""
+
+    code: str = "log.sound"
+    sentence: str = "The log has no event that contradicts its own format."
+    registers: frozenset[int] = frozenset()
+
+    def appraise(self, case: Case, report: Report) -> None:
+        """See the class."""
+        for anomaly in case.evidence.log.anomalies:
+            # How a Spec ID event pads its vendor information is covered by no register and changes nothing.
+            harmless = anomaly.code.startswith("spec-id.") or anomaly.code == "event.digest-order"
+            report.find(anomaly.code, anomaly.message, severity="info" if harmless else "error", event=anomaly.event)

@@ -71,7 +71,7 @@ def _tellable(event: LogEvent, *, legacy: bool) -> bool:
     if head[:5] == b"\xff" * 5:
         return False
     if legacy:
-        return any(head[:8]) or any(event.digests["sha1"]) or len(event.data) < 65536 and len(event.data) > 0
+        return any(head[:8]) or any(event.digests["sha1"]) or bool(event.data)
     return any(head[:9])
 
 
@@ -80,13 +80,12 @@ def digests(draw: st.DrawFn, algorithms: list[tuple[int, int]], *, odd: bool) ->
     order = list(algorithms)
     if odd and draw(st.integers(0, 3)) == 0:
         order = draw(st.permutations(order))[: draw(st.integers(0, len(order)))]
-    fill = st.sampled_from([0x00, 0x11, 0xFF])
-    return {
-        algorithm_name(alg): draw(
-            st.one_of(st.binary(min_size=size, max_size=size), fill.map(lambda b, n=size: bytes([b]) * n))
-        )
-        for alg, size in order
-    }
+    return {algorithm_name(alg): draw(_digest(size)) for alg, size in order}
+
+
+def _digest(size: int) -> st.SearchStrategy[bytes]:
+    uniform = st.sampled_from([bytes(size), b"\x11" * size, b"\xff" * size])
+    return st.one_of(st.binary(min_size=size, max_size=size), uniform)
 
 
 @st.composite

@@ -1,0 +1,205 @@
+"""FAT volumes as mkfs.vfat and mtools make them, and volumes whose tables and directories lie."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+import time
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from measlog.errors import FormatError, LimitExceededError
+from measlog.formats.blocks import BytesBlocks
+from measlog.formats.fat import FatVolume
+from measlog.limits import Limits
+
+SIZES = {12: 2 << 20, 16: 16 << 20, 32: 40 << 20}
+FILES = {
+    "EFI/boot/bootx64.efi": random.Random(1).randbytes(300_001),
+    "flatcar/vmlinuz-a": random.Random(2).randbytes(70_000),
+    "flatcar/first_boot": b"",
+    "flatcar/a long name with ünïcode and spaces.text": b"long",
+    "UPPER.TXT": b"short",
+    "many/" + "x" * 200: b"y" * 2048,
+}
+
+
+def read_all(volume: FatVolume) -> dict[str, bytes]:
+    return {file.path: volume.read(file) for file in volume.files()}
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed here")
+    return found
+
+
+@cache
+def volume_bytes(kind: int) -> bytes:
+    """A volume with FILES, made by mkfs.vfat and mtools."""
+    import tempfile
+
+    mkfs, mmd, mcopy = tool("mkfs.vfat"), tool("mmd"), tool("mcopy")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "volume")
+        path.write_bytes(bytes(SIZES[kind]))
+
+        def run(*words: str, data: bytes | None = None) -> None:
+            subprocess.run(words, check=True, capture_output=True, timeout=60, input=data, env={"LC_ALL": "C.UTF-8"})
+
+        run(mkfs, "--invariant", "-F", str(kind), "-s", "1", "-i", "5F1A7C42", "-n", "EFI-SYSTEM", str(path))
+        run(mmd, "-i", str(path), "::/EFI", "::/EFI/boot", "::/flatcar", "::/many")
+        for name, content in FILES.items():
+            source = Path(folder, "source")
+            source.write_bytes(content)
+            run(mcopy, "-i", str(path), str(source), f"::/{name}")
+        return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_what_mtools_wrote_is_read(kind: int) -> None:
+    volume = FatVolume(BytesBlocks(volume_bytes(kind)))
+    assert volume.kind == kind
+    assert (volume.uuid, volume.label) == ("5F1A-7C42", "EFI-SYSTEM")
+    assert read_all(volume) == FILES
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_fragmented_files_are_read(kind: int, tmp_path: Path) -> None:
+    # Files of one cluster each, every second one deleted, then a file that has to use the holes.
+    path = tmp_path / "volume"
+    path.write_bytes(volume_bytes(kind))
+    small = tmp_path / "small"
+    small.write_bytes(b"s" * 400)
+    names = [f"::/s{number}" for number in range(60)]
+    for name in names:
+        subprocess.run([tool("mcopy"), "-i", path, small, name], check=True, timeout=60)
+    subprocess.run([tool("mdel"), "-i", path, *names[::2]], check=True, timeout=60)
+    large = tmp_path / "large"
+    large.write_bytes(random.Random(3).randbytes(50_000))
+    subprocess.run([tool("mcopy"), "-i", path, large, "::/large"], check=True, timeout=60)
+    volume = FatVolume(BytesBlocks(path.read_bytes()))
+    assert read_all(volume)["large"] == large.read_bytes()
+
+
+def table(data: bytes) -> tuple[int, int]:
+    """Start of the first FAT and of the data area, in bytes."""
+    sector, per_cluster, reserved, tables, _ = struct.unpack_from("<HBHBH", data, 11)
+    assert per_cluster == 1
+    size = struct.unpack_from("<I", data, 36)[0]
+    return reserved * sector, (reserved + tables * size) * sector
+
+
+def first_cluster(data: bytes, name: bytes) -> tuple[int, int]:
+    """Where the directory entry of a short name is, and its first cluster."""
+    at = data.index(name)
+    return at, struct.unpack_from("<H", data, at + 20)[0] << 16 | struct.unpack_from("<H", data, at + 26)[0]
+
+
+def linked(data: bytes, cluster: int, following: int) -> bytes:
+    start, _ = table(data)
+    changed = bytearray(data)
+    struct.pack_into("<I", changed, start + 4 * cluster, following)
+    return bytes(changed)
+
+
+def lies() -> dict[str, tuple[bytes, str]]:
+    good = volume_bytes(32)
+    kernel_entry, kernel = first_cluster(good, b"VMLINU~1   ")
+    folder_entry, folder = first_cluster(good, b"FLATCAR    ")
+    _, boot = first_cluster(good, b"BOOTX64 EFI")
+    changed = bytearray(good)
+    struct.pack_into("<I", changed, kernel_entry + 28, 0xFFFFFFFF)
+    huge = bytes(changed)
+    changed = bytearray(good)
+    struct.pack_into("<H", changed, folder_entry + 26, 2)
+    parent = bytes(changed)
+    return {
+        "a file's chain with a loop": (linked(good, kernel + 5, kernel), "loop"),
+        "a file's chain that crosses another": (linked(good, kernel + 5, boot + 1), "another file"),
+        "a directory's chain with a loop": (linked(good, folder, folder), "loop"),
+        "a directory that holds its parent": (parent, "loop"),
+        "a chain that ends early": (linked(good, kernel + 5, 0x0FFFFFFF), "after 6 clusters"),
+        "a chain into a free cluster": (linked(good, kernel + 5, 0), "the chain goes to 0"),
+        "a chain outside": (linked(good, kernel + 5, 0x0FFFFF00), "the chain goes to"),
+        "a file of 2^32 bytes": (huge, "more than the volume holds"),
+        "a cut volume": (good[: len(good) // 2], "sectors"),
+        "no boot sector": (bytes(1 << 20), "no FAT file system"),
+        "a tiny file": (b"\xeb", "expected"),
+        "no bytes per sector": (good[:11] + b"\0\0" + good[13:], "BPB_BytsPerSec"),
+        "3 sectors per cluster": (good[:13] + b"\3" + good[14:], "BPB_SecPerClus"),
+        "no tables": (good[:16] + b"\0" + good[17:], "BPB_NumFATs"),
+        "a table of 2^32 sectors": (good[:36] + b"\xff" * 4 + good[40:], "BPB_FATSz32"),
+        "a table of 1 sector": (good[:36] + b"\1\0\0\0" + good[40:], "table of 512 bytes"),
+        "a root outside": (good[:44] + b"\xff\xff\xff\x0f" + good[48:], "the chain goes to"),
+    }
+
+
+@pytest.mark.parametrize("index", range(17))
+def test_a_lie_is_one_error_within_a_second(index: int) -> None:
+    name, (data, message) = list(lies().items())[index]
+    start = time.monotonic()
+    with pytest.raises(FormatError, match=message) as caught:
+        FatVolume(BytesBlocks(data)).files()
+    assert time.monotonic() - start < 1, name
+    assert caught.value.path is not None or caught.value.offset is not None
+
+
+def test_the_limits_are_the_callers() -> None:
+    blocks = BytesBlocks(volume_bytes(16))
+    with pytest.raises(LimitExceededError, match="more than 3 files"):
+        FatVolume(blocks, limits=Limits(fat_files=3)).files()
+    with pytest.raises(LimitExceededError, match="deeper than 1"):
+        FatVolume(blocks, limits=Limits(depth=1)).files()
+    volume = FatVolume(blocks, limits=Limits(file_size=1000))
+    large = next(file for file in volume.files() if file.size > 1000)
+    with pytest.raises(LimitExceededError, match="the limit is 1000"):
+        volume.read(large)
+
+
+def test_a_volume_in_fragments_costs_no_more_than_the_limit() -> None:
+    # Every cluster of the volume in one chain that never goes to its neighbour.
+    good = volume_bytes(32)
+    start, data_start = table(good)
+    clusters = (len(good) - data_start) // 512
+    changed = bytearray(good)
+    order = list(range(3, clusters, 2)) + list(range(4, clusters, 2))
+    for one, following in pairwise(order):
+        struct.pack_into("<I", changed, start + 4 * one, following)
+    entry, _ = first_cluster(good, b"VMLINU~1   ")
+    struct.pack_into("<H", changed, entry + 20, 0)
+    struct.pack_into("<H", changed, entry + 26, order[0])
+    struct.pack_into("<I", changed, entry + 28, (len(order) - 1) * 512)
+    began = time.monotonic()
+    with pytest.raises(FormatError):
+        FatVolume(BytesBlocks(bytes(changed))).files()
+    assert time.monotonic() - began < 2
+
+
+@given(st.data())
+def test_changed_bytes_are_a_volume_or_a_format_error(data: st.DataObject) -> None:
+    good = volume_bytes(12)
+    place = data.draw(st.integers(0, 20_000))
+    change = data.draw(st.binary(min_size=1, max_size=32))
+    changed = good[:place] + change + good[place + len(change) :]
+    try:
+        read_all(FatVolume(BytesBlocks(changed)))
+    except FormatError:
+        return
+
+
+@given(st.binary(max_size=2048))
+def test_any_bytes_are_a_volume_or_a_format_error(data: bytes) -> None:
+    for candidate in (data, b"\xeb" + data[:509].ljust(509, b"\0") + b"\x55\xaa" + data):
+        try:
+            read_all(FatVolume(BytesBlocks(candidate)))
+        except FormatError:
+            continue

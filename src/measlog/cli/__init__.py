@@ -1,0 +1,1 @@
+"""The ``measlog`` command, one module per command."""

@@ -1,0 +1,100 @@
+"""The group of commands. Each command's module is imported when the command is called, so that start-up is quick."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import click
+
+from measlog.cli.errors import report
+from measlog.errors import MeaslogError
+
+__all__ = ["cli", "run"]
+
+_COMMANDS = {
+    "show": ("measlog.cli.show:show", "The events of a log, decoded, with digest checks and trust."),
+    "replay": ("measlog.cli.replay:replay", "The register values that follow from a log."),
+    "quote": ("measlog.cli.quote:quote", "Verify a quote alone: key, signature, nonce, register values."),
+    "verify": ("measlog.cli.verify:verify", "The whole appraisal: quote, log, reference manifests, policy."),
+    "manifest": ("measlog.cli.manifest:manifest", "Build, sign and show reference manifests."),
+    "baseline": ("measlog.cli.baseline:baseline", "Learn the platform's registers from known-good machines."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows names and one-line helps, and imports a command when it is wanted."""
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names, in the order of the table."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of that name, imported now."""
+        if cmd_name not in self.lazy:
+            return None
+        module, _, name = self.lazy[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The names with their one-line helps, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in self.lazy.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 affirming or done; 1 not affirming, or differences; 2 wrong usage; 3 unreadable input, or "
+    "evidence or manifests that are not authentic.",
+)
+@click.version_option(package_name="measlog", message="measlog %(version)s")
+def cli() -> None:
+    """Read, replay, verify and predict measured boots, for Flatcar Container Linux first."""
+
+
+def run(argv: list[str]) -> int:
+    """Run the command line and turn whatever it raises into a message and an exit status."""
+    try:
+        status = cli.main(argv, prog_name="measlog", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else str(error), err=True)
+        return 2
+    except click.UsageError as error:
+        context = error.ctx
+        report(error.format_message())
+        if context is not None:
+            click.echo(f"Try '{context.command_path} --help'.", err=True)
+        return 2
+    except click.ClickException as error:
+        report(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        raise KeyboardInterrupt from None
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except MeaslogError as error:
+        report(str(error))
+        return 3
+    except OSError as error:
+        if error.filename is None:  # no file of ours: it is standard output that failed
+            raise
+        report(f"{error.filename}: {error.strerror or error}")
+        return 3
+    except (MemoryError, RecursionError) as error:
+        report(f"the input needs more than this machine gives ({type(error).__name__})")
+        return 3
+    except Exception as error:  # the promise is: never a traceback
+        if os.environ.get("MEASLOG_TRACEBACK"):
+            raise
+        report(f"this is a defect of measlog: {type(error).__name__}: {error} (MEASLOG_TRACEBACK=1 shows where)")
+        return 3
+    return status if isinstance(status, int) else 0

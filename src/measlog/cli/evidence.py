@@ -1,0 +1,106 @@
+"""Reading what a machine sent, and naming the file that an error is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from measlog.cli.errors import InputError, about
+from measlog.cli.files import KEY_LIMIT, read, read_log
+from measlog.errors import (
+    EvidenceError,
+    FormatError,
+    NonceError,
+    PcrDigestError,
+    ReplayError,
+    SelectionError,
+    SignatureError,
+)
+from measlog.evidence import AttestationKey, Evidence, Quote
+from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_signature
+
+__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote"]
+
+
+@frozen(kw_only=True)
+class EvidenceFiles:
+    """Where the parts of the evidence of one machine lie."""
+
+    log: str
+    message: str
+    signature: str
+    key: str
+    pcrs: str | None = None
+
+    @classmethod
+    def of_folder(cls, folder: str) -> EvidenceFiles:
+        """The files of an evidence folder; ``quote.pcrs`` is there where it is needed."""
+        base = Path(folder)
+        with about(folder):
+            if not base.is_dir():
+                raise InputError(f"{folder}: " + ("is not a folder" if base.exists() else "No such file or directory"))
+            pcrs = base / "quote.pcrs"
+            return cls(
+                log=str(base / "binary_bios_measurements"),
+                message=str(base / "quote.msg"),
+                signature=str(base / "quote.sig"),
+                key=str(base / "ak.pub"),
+                pcrs=str(pcrs) if pcrs.exists() else None,
+            )
+
+    def read(self, bank: str) -> tuple[Evidence, AttestationKey]:
+        """The evidence, read and not verified, and the key to verify it with."""
+        log = read_log(self.log)
+        quote = read_quote(self.message, self.signature)
+        key = read_key(self.key)
+        values = None if self.pcrs is None else read_pcrs(self.pcrs).get(bank)
+        return Evidence(log=log, quote=quote, pcrs=values), key
+
+
+def read_quote(message: str, signature: str) -> Quote:
+    """The quote in two files as ``tpm2_quote`` writes them."""
+    attest = read(message, KEY_LIMIT)
+    with about(message):
+        parse_attest(attest)
+    blob = read(signature, KEY_LIMIT)
+    with about(signature):
+        parse_signature(blob)
+        return Quote.from_bytes(attest, blob)
+
+
+def read_key(path: str) -> AttestationKey:
+    """The attestation key in a file: PEM or TPM2B_PUBLIC."""
+    data = read(path, KEY_LIMIT)
+    with about(path):
+        return AttestationKey.load(data)
+
+
+def read_pcrs(path: str) -> Mapping[str, Mapping[int, bytes]]:
+    """The register values in a file of ``tpm2_quote -o``, by bank and index."""
+    data = read(path, KEY_LIMIT)
+    with about(path):
+        return parse_pcr_file(data)
+
+
+@contextmanager
+def naming(files: EvidenceFiles) -> Iterator[None]:
+    """Name the file that an :class:`~measlog.errors.EvidenceError` is about."""
+    try:
+        yield
+    except (EvidenceError, FormatError) as error:
+        raise InputError(f"{_culprit(files, error)}: {error}") from None
+
+
+def _culprit(files: EvidenceFiles, error: EvidenceError | FormatError) -> str:
+    if isinstance(error, SignatureError):
+        return files.key if error.check.startswith("key") else files.signature
+    if isinstance(error, PcrDigestError) and files.pcrs is not None:
+        return files.pcrs
+    if isinstance(error, NonceError | SelectionError | PcrDigestError):
+        return files.message
+    if isinstance(error, ReplayError):
+        return files.log
+    return files.message

@@ -1,0 +1,45 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["FILE", "HEX", "as_json", "log_argument"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=str)
+"""A path as given: whether it can be read is found out by reading it."""
+
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
+
+
+class Hex(click.ParamType[bytes]):
+    """Bytes as hexadecimal digits, two a byte, nothing else between them."""
+
+    name = "hex"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The bytes, or wrong usage."""
+        if isinstance(value, bytes):
+            return value
+        if not isinstance(value, str) or _HEX.fullmatch(value) is None:
+            self.fail(f"{value[:80]!r} is not an even number of hexadecimal digits", param, ctx)
+        return bytes.fromhex(value)
+
+
+HEX = Hex()
+
+
+def log_argument(function: F) -> F:
+    """The log as the command's argument."""
+    return click.argument("log", type=FILE, metavar="LOG")(function)
+
+
+def as_json(function: F) -> F:
+    """The ``--json`` flag."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(function)

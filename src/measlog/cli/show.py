@@ -1,0 +1,37 @@
+"""``measlog show``."""
+
+from __future__ import annotations
+
+import click
+
+from measlog.cli.files import read_log
+from measlog.cli.options import as_json, log_argument
+from measlog.cli.output import emit, emit_json
+from measlog.cli.spread import SpreadCommand
+from measlog.view.document import log_document
+from measlog.view.render import display_bank, log_page
+
+__all__ = ["show"]
+
+
+@click.command(
+    cls=SpreadCommand, epilog="Example: measlog show /sys/kernel/security/tpm0/binary_bios_measurements --pcr 4 8"
+)
+@log_argument
+@click.option(
+    "--pcr", "pcrs", type=click.IntRange(0, 23), multiple=True, metavar="N", help="Only events of this register."
+)
+@as_json
+def show(log: str, pcrs: tuple[int, ...], *, as_json: bool) -> None:
+    """The events of LOG, decoded, each with the check of its digest against its data.
+
+    What is marked ~ is covered by no digest: whoever wrote the log can have written anything there. The numbers of
+    --pcr are those of PCRs, in a CCEL those of RTMRs.
+    """
+    history = read_log(log)
+    bank = display_bank(history.algorithms)
+    events = (e for e in history if not pcrs or (e.register.kind in {"pcr", "rtmr"} and e.register.index in pcrs))
+    if as_json:
+        emit_json(log_document(history, events, bank))
+    else:
+        emit(log_page(history, events, bank))

@@ -91,6 +91,8 @@ def text(*, maximum: int = 4096, pattern: str | None = None, multiline: bool = F
     schema: dict[str, Any] = {"type": "string", "maxLength": maximum}
     if pattern is not None:
         schema["pattern"] = f"^(?:{pattern})$"
+    elif not multiline:
+        schema["pattern"] = r"^[^\u0000-\u001f\u007f]*$"
     return Codec(check, _same, decode, schema)
 
 
@@ -232,7 +234,7 @@ def frozen_mapping(value: Any) -> Any:
 
 
 def mapping(key: Codec[Any], item: Codec[T], *, maximum: int = 4096) -> Codec[Mapping[Any, T]]:
-    """A mapping of at most ``maximum`` entries; integer keys are written in decimal."""
+    """A mapping of at most ``maximum`` entries; keys from a small range of integers are written in decimal."""
     whole = "integer" in key.schema.get("type", "")
 
     def size(value: Any, path: str) -> None:
@@ -259,7 +261,9 @@ def mapping(key: Codec[Any], item: Codec[T], *, maximum: int = 4096) -> Codec[Ma
             read[key.decode(int(name) if whole else name, path)] = item.decode(one, f"{path}[{name}]")
         return FrozenMapping(read)
 
-    names = {"pattern": "^(?:0|[1-9][0-9]{0,15})$"} if whole else dict(key.schema)
+    names: dict[str, Any] = dict(key.schema)
+    if whole:
+        names = {"enum": [str(number) for number in range(key.schema["minimum"], key.schema["maximum"] + 1)]}
     schema = {
         "type": "object",
         "maxProperties": maximum,

@@ -35,6 +35,7 @@ from measlog.reference.fields import (
 
 if TYPE_CHECKING:
     from measlog.reference.signing import PrivateKey
+    from measlog.reference.signing import Signer as KeySigner
 
 __all__ = [
     "BANKS",
@@ -317,8 +318,8 @@ class ReferenceManifest:
         assert isinstance(read, cls)
         return read
 
-    def sign(self, private_key: PrivateKey | bytes | str) -> bytes:
-        """The manifest in a DSSE envelope, signed with an Ed25519 or ECDSA (P-256, P-384) key, object or PEM."""
+    def sign(self, private_key: PrivateKey | KeySigner | bytes | str) -> bytes:
+        """The manifest in a DSSE envelope, signed with an Ed25519 or ECDSA (P-256, P-384) key, object or PEM, or on a token."""
         from measlog.reference.signing import sign  # noqa: PLC0415  (signing knows manifests, not the reverse)
 
         return sign(self, private_key)

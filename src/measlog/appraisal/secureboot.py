@@ -177,7 +177,7 @@ def _configuration(state: SecureBootState, variable: VariableData, position: int
         )
         return position
     place = _CONFIGURATION.index(key)
-    if place < position or place > max(position, _MANDATORY - 1) + len(_CONFIGURATION) - _MANDATORY:
+    if place < position:
         state.problem("secureboot.variable-order", f"the variable {variable.name} is measured out of order", number)
     if closed:
         state.problem("secureboot.variable-late", f"{variable.name} is measured behind the separator", number)

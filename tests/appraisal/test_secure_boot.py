@@ -1,0 +1,230 @@
+"""Secure Boot from authenticated events only (attacks A1, A28 to A31, A47)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from fixtures.attacks.forge import ForgedEvent
+from measlog.appraisal import Policy
+from measlog.appraisal.rules.secure_boot import SecureBoot
+from tests.appraisal.machine import Change, appraise, codes, good_log, where
+
+CONFIG = 0x80000001
+AUTHORITY = 0x800000E0
+ACTION = 0x80000007
+SEPARATOR = 4
+GLOBAL = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+SECURITY = UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+SHIM = UUID("605dab50-e046-4300-abb6-3dd810dd8b23")
+
+ON = Policy(name="on", rule=SecureBoot(enabled=True), required={7})
+OFF = Policy(name="off", rule=SecureBoot(enabled=False), required={7})
+
+
+def variable(guid: UUID, name: str, value: bytes) -> bytes:
+    """UEFI_VARIABLE_DATA by PFP 10.2.6."""
+    encoded = name.encode("utf-16-le")
+    return guid.bytes_le + struct.pack("<QQ", len(name), len(value)) + encoded + value
+
+
+def event(kind: int, data: bytes) -> ForgedEvent:
+    return ForgedEvent(7, kind, dict.fromkeys((0x0004, 0x000B, 0x000C), b""), data).rehashed(data)
+
+
+def config(name: str, value: bytes, guid: UUID = GLOBAL) -> ForgedEvent:
+    return event(CONFIG, variable(guid, name, value))
+
+
+def is_named(e: ForgedEvent, name: str, kind: int = CONFIG) -> bool:
+    (length,) = struct.unpack_from("<Q", e.data, 16) if len(e.data) >= 32 else (0,)
+    return e.pcr == 7 and e.type == kind and e.data[32 : 32 + 2 * length] == name.encode("utf-16-le")
+
+
+def swap(name: str, *made: ForgedEvent, kind: int = CONFIG) -> Change:
+    return where(lambda e: is_named(e, name, kind), lambda _: made)
+
+
+def beside(name: str, *added: ForgedEvent, kind: int = CONFIG) -> Change:
+    return where(lambda e: is_named(e, name, kind), lambda e: (e, *added))
+
+
+def at_end(*added: ForgedEvent) -> Change:
+    return lambda events: (*events, *added)
+
+
+def original(name: str, kind: int = CONFIG) -> ForgedEvent:
+    return next(e for e in good_log().events if is_named(e, name, kind))
+
+
+def later(name: str) -> Change:
+    """The variable measured behind the separator."""
+
+    def change(events: tuple[ForgedEvent, ...]) -> Iterable[ForgedEvent]:
+        moved = original(name)
+        rest = [e for e in events if not is_named(e, name)]
+        place = next(i for i, e in enumerate(rest) if e.pcr == 7 and e.type == SEPARATOR)
+        return [*rest[: place + 1], moved, *rest[place + 1 :]]
+
+    return change
+
+
+def exchanged(first: str, second: str) -> Change:
+    """Two variables in each other's place."""
+    a, b = original(first), original(second)
+    return lambda events: (b if e is a else a if e is b else e for e in events)
+
+
+def dbx_with(kind: UUID, entry: bytes) -> ForgedEvent:
+    """A dbx of one list with one entry (EFI_SIGNATURE_LIST, UEFI 2.10 clause 32.4.1)."""
+    body = bytes(16) + entry
+    lists = kind.bytes_le + struct.pack("<III", 28 + len(body), 0, len(body)) + body
+    return config("dbx", lists, SECURITY)
+
+
+def started_image() -> bytes:
+    return next(e.digests[0x000B] for e in good_log().events if e.pcr == 4 and e.type == 0x80000003)
+
+
+def db_certificate() -> bytes:
+    """The certificate that verified shim: behind the owner in the authority event."""
+    data = original("db", AUTHORITY).data
+    (length,) = struct.unpack_from("<Q", data, 16)
+    return data[32 + 2 * length + 16 :]
+
+
+def test_the_good_boot_had_secure_boot_on() -> None:
+    result = appraise(ON)
+    assert result.status == "affirming"
+    explained = {i for c in result.checked for i in c.events}
+    assert explained == {i + 1 for i, e in enumerate(good_log().events) if e.pcr == 7}
+
+
+def test_a_policy_for_off_refuses_on() -> None:
+    assert codes(appraise(OFF)) == {"secureboot.state"}
+
+
+SHA256_LIST = UUID("c1c41626-504c-4092-aca9-41f936934328")
+X509_LIST = UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        pytest.param(swap("SecureBoot", config("SecureBoot", b"\0")), "secureboot.state", id="off"),
+        pytest.param(swap("SecureBoot", config("SecureBoot", b"\2")), "secureboot.value", id="W6 neither 0 nor 1"),
+        pytest.param(swap("SecureBoot", config("SecureBoot", b"")), "secureboot.value", id="Q24 empty"),
+        pytest.param(swap("SecureBoot", config("SecureBoot", b"\1\1")), "secureboot.value", id="two bytes"),
+        pytest.param(swap("SecureBoot"), "secureboot.variable-missing", id="A28 removed"),
+        pytest.param(
+            swap("SecureBoot", config("SecureBoot", b"\1", SHIM)), "secureboot.variable-unknown", id="A29 other GUID"
+        ),
+        pytest.param(beside("SecureBoot", config("SecureBoot", b"\1")), "secureboot.variable-repeated", id="A28 twice"),
+        pytest.param(
+            swap("SecureBoot", config("SecureBoot", b"\0"), config("SecureBoot", b"\1")),
+            "secureboot.variable-repeated",
+            id="A28 off, then on",
+        ),
+        pytest.param(later("dbx"), "secureboot.variable-late", id="A28 behind the separator"),
+        pytest.param(swap("PK", original("KEK"), original("PK")), "secureboot.variable-repeated", id="A28 KEK twice"),
+        pytest.param(exchanged("PK", "KEK"), "secureboot.variable-order", id="A28 order"),
+        pytest.param(swap("PK", config("PK", b"")), "secureboot.no-key", id="A28 setup: PK empty"),
+        pytest.param(beside("dbx", config("AuditMode", b"\1")), "secureboot.mode", id="A28 audit mode"),
+        pytest.param(beside("dbx", config("SetupMode", b"\1")), "secureboot.mode", id="A28 setup mode"),
+        pytest.param(at_end(event(ACTION, b"UEFI Debug Mode")), "secureboot.debug", id="A28 debug mode"),
+        pytest.param(at_end(event(ACTION, b"DMA Protection Disabled")), "secureboot.dma", id="A28 DMA"),
+        pytest.param(at_end(event(ACTION, b"DMA Protection Disabled\0")), "secureboot.dma", id="Q8 DMA with NUL"),
+        pytest.param(
+            at_end(event(AUTHORITY, variable(SHIM, "MokSBState", b"\1"))), "shim.validation-off", id="A28 MokSBState"
+        ),
+        pytest.param(
+            swap("SecureBoot", replace(original("SecureBoot"), data=variable(GLOBAL, "SecureBoot", b"\0"))),
+            "secureboot.digest",
+            id="data that is not what was hashed",
+        ),
+        pytest.param(
+            swap(
+                "SecureBoot",
+                replace(original("SecureBoot"), data=original("SecureBoot").data + b"\0").rehashed(
+                    original("SecureBoot").data + b"\0"
+                ),
+            ),
+            "secureboot.trailing",
+            id="A34 bytes behind the variable",
+        ),
+        pytest.param(
+            swap("SecureBoot", original("SecureBoot").rehashed(b"\1")),
+            "secureboot.unauthenticated",
+            id="A47 Q30 value alone hashed",
+        ),
+        pytest.param(
+            swap("SecureBoot", replace(original("SecureBoot"), type=0xD)), "secureboot.unexplained", id="A1 retyped"
+        ),
+        pytest.param(at_end(event(0x12345678, b"?")), "secureboot.unexplained", id="A1 unknown type"),
+        pytest.param(
+            at_end(event(AUTHORITY, variable(SECURITY, "db", bytes(16) + b"\x30\x82\x01\x00" + bytes(256)))),
+            "secureboot.authority",
+            id="A30 a certificate that is not in db",
+        ),
+        pytest.param(
+            at_end(event(AUTHORITY, variable(SHIM, "Shim", b"\x30\x82\x01\x00" + bytes(256)))),
+            "secureboot.authority",
+            id="A30 a vendor certificate that is not shim's",
+        ),
+        pytest.param(
+            at_end(event(AUTHORITY, variable(SHIM, "MokListRT", bytes(16) + b"\x30\x82\x01\x00" + bytes(256)))),
+            "secureboot.authority",
+            id="A30 a key of the machine's owner",
+        ),
+        pytest.param(
+            swap("dbx", dbx_with(SHA256_LIST, started_image())), "secureboot.image-revoked", id="A30 revoked image"
+        ),
+        pytest.param(
+            swap("dbx", dbx_with(X509_LIST, db_certificate())),
+            "secureboot.authority-revoked",
+            id="A30 revoked certificate",
+        ),
+    ],
+)
+def test_what_is_not_sound_is_refused(change: Change, code: str) -> None:
+    result = appraise(ON, change)
+    assert result.status == "contraindicated"
+    assert code in codes(result)
+
+
+def test_no_authority_is_no_secure_boot() -> None:
+    """A28: on, and nothing that verified anything."""
+    result = appraise(ON, lambda events: (e for e in events if e.type != AUTHORITY))
+    assert codes(result) == {"secureboot.no-authority"}
+
+
+def test_the_revocations_that_the_policy_demands() -> None:
+    """A31: SBAT generations and dbx entries have a floor."""
+    level = original("SbatLevel", AUTHORITY).data.split(b"shim,")[1].split(b"\n")[0]
+    generation = int(level)
+    good = Policy(name="floor", rule=SecureBoot(minimum_sbat={"shim": generation}), required={7})
+    assert appraise(good).status == "affirming"
+    high = Policy(name="floor", rule=SecureBoot(minimum_sbat={"shim": generation + 1}), required={7})
+    assert codes(appraise(high)) == {"secureboot.sbat"}
+    unknown = Policy(name="floor", rule=SecureBoot(minimum_sbat={"other": 1}), required={7})
+    assert codes(appraise(unknown)) == {"secureboot.sbat"}
+    dbx = Policy(name="floor", rule=SecureBoot(minimum_dbx=frozenset({b"\xaa" * 32})), required={7})
+    assert codes(appraise(dbx)) == {"secureboot.dbx"}
+
+
+def test_variations_are_named_by_the_policy() -> None:
+    dma = at_end(event(ACTION, b"DMA Protection Disabled\0"))
+    allowed = Policy(name="dma", rule=SecureBoot(allow_dma_disabled=True), required={7})
+    result = appraise(allowed, dma)
+    assert (result.status, result.quirks) == ("affirming", ("Q8",))
+
+
+def test_off_is_off() -> None:
+    """Secure Boot off, with what the databases say left alone."""
+    change = swap("SecureBoot", config("SecureBoot", b"\0"))
+    result = appraise(OFF, lambda events: (e for e in change(events) if e.type != AUTHORITY))
+    assert result.status == "affirming"

@@ -76,7 +76,7 @@ def later(name: str) -> Change:
 def exchanged(first: str, second: str) -> Change:
     """Two variables in each other's place."""
     a, b = original(first), original(second)
-    return lambda events: (b if e is a else a if e is b else e for e in events)
+    return lambda events: (b if e == a else a if e == b else e for e in events)
 
 
 def dbx_with(kind: UUID, entry: bytes) -> ForgedEvent:

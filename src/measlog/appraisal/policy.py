@@ -27,9 +27,13 @@ def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     if not found:
         raise PolicyError("a policy without rules would accept everything")
     for rule in found:
-        if not isinstance(rule, Rule):
-            raise PolicyError(f"{type(rule).__name__} is no rule of a policy")
+        _check_rule(rule)
     return found
+
+
+def _check_rule(rule: object) -> None:
+    if isinstance(rule, type) or not isinstance(rule, Rule):
+        raise PolicyError(f"{rule!r} is no rule of a policy")
 
 
 def _registers(pcrs: Iterable[int]) -> frozenset[int]:
@@ -117,8 +121,7 @@ class Policy:
     required: frozenset[int] = field(converter=_registers)
 
     def __attrs_post_init__(self) -> None:
-        if not isinstance(self.rule, Rule):
-            raise PolicyError(f"{type(self.rule).__name__} is no rule of a policy")
+        _check_rule(self.rule)
         if any(not isinstance(pcr, int) or not 0 <= pcr < 24 for pcr in self.required):
             raise PolicyError("a policy requires PCR 0 to 23")
 

@@ -198,7 +198,7 @@ class _Reader:
             if key not in known:
                 raise self._fail(key, f"the rule {kind} has no parameter {key}")
         if rule is Untouched and "pcrs" not in table:
-            raise self._fail("kind", "the rule untouched needs pcrs")
+            raise self._fail("kind", "the rule untouched needs pcrs", kind)
         made = rule(**{key: self._value(key, value) for key, value in table.items()})
         assert isinstance(made, Rule)
         return made

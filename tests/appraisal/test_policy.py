@@ -1,0 +1,168 @@
+"""Policies: nothing passes because nothing was checked (attack A41); files with exact errors."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import measlog as ml
+from measlog.appraisal import AllOf, AnyOf, Policy, UnsafeAcceptAll, flatcar
+from measlog.appraisal.policy_file import load_policy
+from measlog.appraisal.rules.banks import MeasuredBank
+from measlog.appraisal.rules.boundaries import HandOver, Separators
+from measlog.appraisal.rules.platform import Untouched
+from measlog.appraisal.rules.secure_boot import SecureBoot
+from measlog.errors import PolicyError
+from tests.appraisal.machine import appraise, codes, good_log, machine
+
+
+def test_an_empty_policy_is_an_error() -> None:
+    for kind in (AllOf, AnyOf):
+        with pytest.raises(PolicyError, match="accept everything"):
+            kind(())
+
+
+@pytest.mark.parametrize("rule", [None, "separators", object(), Separators])
+def test_what_is_no_rule_is_an_error(rule: object) -> None:
+    with pytest.raises(PolicyError):
+        AllOf((rule,))  # type: ignore[arg-type]
+
+
+def test_a_rule_that_compares_nothing_gives_none() -> None:
+    """MeasuredBank only refuses: alone it has compared nothing with anything."""
+    result = appraise(Policy(name="nothing", rule=MeasuredBank(), required=()))
+    assert result.status == "none"
+
+
+def test_registers_that_nobody_speaks_of_are_a_warning() -> None:
+    result = appraise(Policy(name="four", rule=Separators(), required={4}))
+    assert result.status == "warning"
+    assert codes(result, severity="warning") == {"register.not-covered"}
+
+
+def test_any_of_takes_the_one_that_holds_and_reports_the_one_that_is_closest() -> None:
+    on, off = SecureBoot(enabled=True), SecureBoot(enabled=False)
+    assert appraise(Policy(name="either", rule=AnyOf((off, on)), required={7})).status == "affirming"
+    result = appraise(Policy(name="neither", rule=AnyOf((off, AllOf((off, Untouched((4,)))))), required={7}))
+    assert result.status == "contraindicated"
+    assert codes(result) == {"secureboot.state"}
+
+
+def test_any_of_is_not_satisfied_by_a_rule_that_compares_nothing() -> None:
+    result = appraise(Policy(name="nothing", rule=AnyOf((MeasuredBank(),)), required=()))
+    assert codes(result) == {"policy.nothing-compared"}
+
+
+def test_the_dangerous_one_has_a_dangerous_name() -> None:
+    result = appraise(Policy(name="all", rule=UnsafeAcceptAll(), required=()), lambda events: events[:30])
+    assert result.status == "affirming"
+    assert [c.against for c in result.checked] == ["nothing at all"]
+
+
+def test_a_result_is_not_true_or_false() -> None:
+    result = appraise(Policy(name="s", rule=Separators(), required=()))
+    with pytest.raises(TypeError, match=r"compare result\.status"):
+        bool(result)
+
+
+def test_only_verified_evidence_is_appraised() -> None:
+    verified = machine(good_log())
+    verifier = ml.Verifier([], policy=flatcar())
+    for other in (verified.log, verified.quote, verified.replayed, None):
+        with pytest.raises(TypeError, match="VerifiedEvidence"):
+            verifier.appraise(other)  # type: ignore[arg-type]
+
+
+def test_a_verifier_is_a_value_that_pickles() -> None:
+    verifier = ml.Verifier([], policy=flatcar(allowed_arguments=["quiet"]))
+    again = pickle.loads(pickle.dumps(verifier))
+    assert again.policy == verifier.policy
+    assert again.appraise(machine(good_log())) == verifier.appraise(machine(good_log()))
+
+
+GOOD = """\
+format = "measlog.policy/1"
+name = "our fleet"
+use = "flatcar"
+secure_boot = true
+allowed_arguments = ["flatcar.autologin"]
+minimum_sbat = { shim = 4 }
+"""
+
+COMPOSED = """\
+format = "measlog.policy/1"
+name = "composed"
+required = [7]
+
+[[rule]]
+kind = "separators"
+
+[[rule]]
+kind = "any-of"
+
+[[rule.rules]]
+kind = "secure-boot"
+enabled = true
+
+[[rule.rules]]
+kind = "secure-boot"
+enabled = false
+"""
+
+
+def test_a_file_names_a_published_policy() -> None:
+    expected = flatcar(allowed_arguments=["flatcar.autologin"], minimum_sbat={"shim": 4})
+    policy = load_policy(GOOD.encode())
+    assert (policy.rule, policy.required, policy.name) == (expected.rule, expected.required, "our fleet")
+
+
+def test_a_file_composes_rules() -> None:
+    policy = load_policy(COMPOSED.encode())
+    rules = AllOf((Separators(), AnyOf((SecureBoot(enabled=True), SecureBoot(enabled=False)))))
+    assert policy == Policy(name="composed", rule=rules, required={7})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "format must be"),
+        ("format = 'measlog.policy/2'\nname='x'\nuse='flatcar'", "line 1: format must be"),
+        (GOOD.replace('"our fleet"', "3"), "line 2: name must be a text"),
+        (GOOD.replace('"flatcar"\n', '"flatcat"\n'), "line 3: there is no policy 'flatcat'"),
+        (GOOD.replace("true", "1"), "line 4: secure_boot must be true or false"),
+        (GOOD.replace('["flatcar.autologin"]', '"flatcar.autologin"'), "line 5: allowed_arguments must be a list"),
+        (GOOD.replace("shim = 4", "shim = -4"), "line 6: minimum_sbat must be"),
+        (GOOD + "secureboot = false\n", "line 7: the policy flatcar has no parameter secureboot"),
+        (GOOD + "minimum_dbx = ['00']\n", "line 7: minimum_dbx must be a list of SHA-256 digests"),
+        (GOOD + "pcrs = [1]\n", "line 7: the policy flatcar has no parameter pcrs"),
+        (GOOD + "a = = 1\n", "at line 7"),
+        (COMPOSED.replace("required = [7]\n", ""), "required must list"),
+        (COMPOSED.replace("[7]", "[24]"), "line 3: required must be a list of registers"),
+        (COMPOSED.replace('"separators"', '"separator"'), "line 6: there is no rule 'separator'"),
+        (COMPOSED.replace("enabled = true", "enable = true"), "line 13: the rule secure-boot has no parameter enable"),
+        (COMPOSED + "[[rule]]\nkind = 'any-of'\n", "accept everything"),
+        (COMPOSED + "[[rule]]\nkind = 'untouched'\n", "line 18: the rule untouched needs pcrs"),
+        ("format = 'measlog.policy/1'\nname = 'x'\nrequired = [4]\n", "accept everything"),
+        ("format = 'measlog.policy/1'\nname = 'x'\nrequired = [4]\nrule = 3\n", "line 4: "),
+        (COMPOSED.replace("required", "demanded = 1\nrequired"), "line 3: demanded is not known here"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_refused_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        load_policy(text.encode())
+    assert message in str(caught.value)
+
+
+def test_hostile_files() -> None:
+    with pytest.raises(PolicyError, match="line 2: not UTF-8"):
+        load_policy(b"\n\xff")
+    with pytest.raises(PolicyError, match="larger"):
+        load_policy(b"#" * (2 << 20))
+    with pytest.raises(PolicyError):
+        load_policy(b"a = " + b"[" * 5000 + b"]" * 5000)
+
+
+def test_hand_over_takes_its_parameter_from_a_file() -> None:
+    text = 'format = "measlog.policy/1"\nname = "x"\nrequired = [5]\n[[rule]]\nkind = "hand-over"\n'
+    assert load_policy(f"{text}allow_failed_attempts = false".encode()).rule == AllOf((HandOver(False),))

@@ -125,7 +125,8 @@ class Component:
 
     ``authenticode`` is the digest that UEFI measures into PCR 4, ``flat`` that of the whole file, which GRUB measures
     into PCR 9. ``path`` has no leading slash. ``slot`` is set for kernels alone. ``verity_root`` is the dm-verity root
-    hash embedded in a kernel, ``version`` the kernel's or the boot loader's own version text.
+    hash embedded in a kernel, ``version`` the kernel's or the boot loader's own version text. ``mok_list`` and
+    ``mok_list_x`` are what a shim measures into PCR 14 for MokList and MokListX where the owner has added nothing.
     """
 
     role: str = member(choice("shim", "grub", "mokmanager", "fallback", "kernel", "uki", "systemd-boot"))
@@ -143,6 +144,8 @@ class Component:
     vendor_certificates: tuple[Certificate, ...] = member(sequence(record(Certificate), maximum=64), default=())
     vendor_db_sha256: bytes | None = member(optional(digest("sha256")), default=None)
     vendor_dbx_sha256: bytes | None = member(optional(digest("sha256")), default=None)
+    mok_list: Mapping[str, bytes] | None = member(optional(digests(BANKS)), default=None)
+    mok_list_x: Mapping[str, bytes] | None = member(optional(digests(BANKS)), default=None)
 
 
 @frozen(kw_only=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import struct
 import tarfile
 from collections.abc import Mapping
+from uuid import UUID
 
 from cryptography import x509
 
@@ -16,6 +18,7 @@ from measlog.formats.pecoff import PeImage
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.authenticode import authenticode_digests
 from measlog.reference.manifest import BANKS, Certificate, Component, Grub, SbatEntry
+from measlog.registry import SHIM_LOCK
 
 __all__ = ["certificate", "kernel_version", "parse_sbat", "program_role", "read_grub", "read_program", "vendor_data"]
 
@@ -141,6 +144,8 @@ def read_program(
         vendor_certificates=certificates,
         vendor_db_sha256=hashlib.sha256(vendor[0]).digest() if vendor[0] else None,
         vendor_dbx_sha256=hashlib.sha256(vendor[1]).digest() if vendor[1] else None,
+        mok_list=_digests(_mirrored(vendor[0])) if vendor[0] else None,
+        mok_list_x=_digests(vendor[1]) if vendor[1] else None,
     )
 
 
@@ -219,3 +224,18 @@ def memdisk_files(raw: bytes) -> dict[str, bytes]:
             raise
         raise FormatError(f"not a tar archive: {error}", path="memdisk") from None
     return files
+
+
+_CERT_X509 = UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
+
+
+def _mirrored(vendor: bytes) -> bytes:
+    """What shim puts before the owner's entries of MokList (shim mok.c): a vendor certificate becomes a list of one."""
+    if vendor[:1] != b"\x30":
+        return vendor
+    entry = SHIM_LOCK.bytes_le + vendor
+    return _CERT_X509.bytes_le + struct.pack("<III", 28 + len(entry), 0, len(entry)) + entry
+
+
+def _digests(data: bytes) -> dict[str, bytes]:
+    return {bank: hashlib.new(bank, data).digest() for bank in BANKS}

@@ -17,10 +17,12 @@ def make_pe(
     directories: int = 16,
     first: bytes = b"",
     gap: int = 0,
+    stub: bytes = b"",
 ) -> bytes:
     """An image with these (name, content) sections, one after the other ``gap`` bytes apart, from byte 0x400 on.
 
-    ``trailer`` follows the sections, ``certificates`` end the file. ``first`` is written at byte 0x200 of the headers.
+    ``trailer`` follows the sections, ``certificates`` end the file. ``first`` is written at byte 0x200 of the
+    headers, ``stub`` between DOS and PE header.
     """
     body, table, place = b"", b"", HEADERS
     for number, (name, content) in enumerate(sections):
@@ -38,7 +40,7 @@ def make_pe(
         entries[4] = HEADERS + len(body), len(certificates)
     optional += b"".join(struct.pack("<II", *entry) for entry in entries)
     coff = b"PE\0\0" + struct.pack("<HHIIIHH", machine, len(sections), 0, 0, 0, len(optional), 0x2022)
-    head = b"MZ" + bytes(58) + struct.pack("<I", 0x40) + coff + optional + table
+    head = b"MZ" + bytes(58) + struct.pack("<I", 0x40 + len(stub)) + stub + coff + optional + table
     if first:
         head = head.ljust(0x200, b"\0") + first
     assert len(head) <= HEADERS

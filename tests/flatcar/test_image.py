@@ -1,0 +1,262 @@
+"""Disk images: a manifest from a good one, one clear error from any other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import measlog as ml
+from measlog.errors import FormatError, ManifestError
+from measlog.flatcar.image import release_number
+from measlog.reference import ReferenceManifest
+from measlog.reference.manifest import BANKS
+from tests.flatcar import images
+from tests.flatcar.images import CONFIG, LOADER, ROOT_A, ROOT_B, disk, esp_files, grub, kernel, memdisk
+from tests.formats.gpt_maker import ESP, entry
+from tests.formats.pe_maker import make_pe, patch
+
+LAB = Path("~/.cache/measlog-lab").expanduser()
+
+
+def opened(tmp_path: Path, data: bytes, *, verity: bool = True) -> ml.flatcar.Image:
+    path = tmp_path / "flatcar_production_image.bin"
+    path.write_bytes(data)
+    return ml.flatcar.Image.open(path, verity=verity)
+
+
+def test_a_manifest_names_what_is_on_the_image(tmp_path: Path) -> None:
+    files = esp_files(**{"flatcar/vmlinuz-b": kernel(ROOT_B, text=b"other"), "EFI/boot/all_video.mod": b"module"})
+    data = disk(files)
+    image = opened(tmp_path, data, verity=False)
+    manifest = image.reference_manifest(release="4230.2.1", channel="stable")
+    (source,) = manifest.sources
+    assert (source.name, source.size) == ("flatcar_production_image.bin", len(data))
+    assert source.sha256 == hashlib.sha256(data).digest()
+    assert source.authenticity == "unchecked"
+    assert (manifest.arch, manifest.release, manifest.channel, manifest.version) == (
+        "amd64",
+        "4230.2.1",
+        "stable",
+        4230002001,
+    )
+    assert {(one.role, one.slot, one.path) for one in manifest.components} == {
+        ("grub", None, "EFI/boot/grubx64.efi"),
+        ("kernel", "a", "flatcar/vmlinuz-a"),
+        ("kernel", "b", "flatcar/vmlinuz-b"),
+    }
+    for one in manifest.components:
+        assert one.flat == {bank: hashlib.new(bank, files[one.path]).digest() for bank in BANKS}
+        assert one.authenticode == ml.reference.authenticode_digests(files[one.path])
+    roots = {one.slot: one.verity_root for one in manifest.components if one.role == "kernel"}
+    assert roots == {"a": bytes.fromhex(ROOT_A), "b": bytes.fromhex(ROOT_B)}
+    assert manifest.grub is not None
+    assert (manifest.grub.config, manifest.grub.load_config, manifest.grub.prefix) == (CONFIG, LOADER, "(memdisk)")
+    assert manifest.disk is not None
+    assert {(one.path, one.size, one.flat["sha256"]) for one in manifest.disk.files} == {
+        (path, len(content), hashlib.sha256(content).digest()) for path, content in files.items()
+    }
+    esp, usr_a, usr_b = manifest.disk.partitions
+    assert (esp.filesystem, esp.filesystem_uuid, esp.filesystem_label) == ("fat", "5F1A-7C42", "EFI-SYSTEM")
+    assert (usr_a.number, usr_a.attribute_bits, usr_b.number) == (3, 0x0101 << 48, 4)
+    assert [(one.slot, one.partition, one.status) for one in manifest.usr] == [
+        ("a", 3, "unchecked"),
+        ("b", 4, "unchecked"),
+    ]
+    assert not manifest.covers.keys() & manifest.not_covered.keys()
+    assert manifest.covers.keys() | manifest.not_covered.keys() == set(range(24))
+
+
+def test_the_same_image_gives_the_same_bytes_from_any_folder(tmp_path: Path) -> None:
+    data = disk(esp_files())
+    written = set()
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        written.add(opened(folder, data, verity=False).reference_manifest().to_json())
+    assert len(written) == 1
+    assert ReferenceManifest.from_json(written.pop()).signed_by is None
+
+
+def test_an_arm64_image(tmp_path: Path) -> None:
+    machine = 0xAA64
+    files = {
+        "EFI/boot/grubaa64.efi": grub(machine=machine),
+        "flatcar/vmlinuz-a": kernel(machine=machine),
+        "flatcar/grub/arm64-efi/load.cfg": LOADER.encode(),
+    }
+    manifest = opened(tmp_path, disk(files), verity=False).reference_manifest()
+    assert manifest.arch == "arm64"
+    found = manifest.component("kernel", "a")
+    assert found is not None
+    assert found.verity_root == bytes.fromhex(ROOT_A)
+
+
+BROKEN: dict[str, tuple[dict[str, bytes | None], str]] = {
+    "a grub.cfg beside GRUB": ({"EFI/boot/GRUB.CFG": b"set\n"}, "a grub.cfg beside GRUB"),
+    "another memdisk on the ESP": ({"flatcar/grub/grub.cfg.tar": memdisk({"grub.cfg": "x"})}, "not what GRUB carries"),
+    "another load.cfg on the ESP": ({"flatcar/grub/x86_64-efi/load.cfg": b"x"}, "not the load.cfg"),
+    "a kernel without a hash": ({"flatcar/vmlinuz-a": make_pe([(b".text", b"k")])}, "expected the dm-verity root hash"),
+    "a hash in upper case": ({"flatcar/vmlinuz-a": kernel(ROOT_A.upper())}, "upper-case digits"),
+    "a hash of other digits": ({"flatcar/vmlinuz-a": kernel("g" * 64)}, "expected the dm-verity root hash"),
+    "a kernel that is none": ({"flatcar/vmlinuz-a": b"kernel"}, "flatcar/vmlinuz-a"),
+    "no kernel": ({"flatcar/vmlinuz-a": None}, "no kernel"),
+    "no GRUB": ({"EFI/boot/grubx64.efi": None}, "no GRUB"),
+    "two GRUBs": ({"EFI/boot/other.efi": grub()}, "several GRUBs"),
+    "GRUB without a memdisk": ({"EFI/boot/grubx64.efi": grub(objects=[(2, b"x\0")])}, "GRUB without a memdisk"),
+    "a memdisk without grub.cfg": (
+        {"EFI/boot/grubx64.efi": grub(objects=[(1, memdisk({"other": "x"}))])},
+        "the memdisk holds no grub.cfg",
+    ),
+    "a memdisk that is no tar": ({"EFI/boot/grubx64.efi": grub(objects=[(1, b"x" * 2000)])}, "not a tar archive"),
+    "two memdisks": (
+        {"EFI/boot/grubx64.efi": grub(objects=[(1, memdisk({"grub.cfg": "x"}))] * 2)},
+        "a second object of type 1",
+    ),
+    "a configuration that is not UTF-8": (
+        {"EFI/boot/grubx64.efi": grub(objects=[(1, memdisk({"grub.cfg": "xyz"}).replace(b"xyz", b"\xff\xfe\xfd"))])},
+        "not UTF-8",
+    ),
+    "programs of two architectures": ({"flatcar/vmlinuz-a": kernel(machine=0xAA64)}, "programs for amd64, arm64"),
+    "a program that lies": ({"EFI/boot/grubx64.efi": patch(grub(), 0x46, b"\xff\xff")}, "65535 sections"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_image_that_is_not_right_is_one_error(name: str, tmp_path: Path) -> None:
+    changes, message = BROKEN[name]
+    data = disk(esp_files(**changes))
+    start = time.monotonic()
+    with pytest.raises(FormatError, match=message) as caught:
+        opened(tmp_path, data)
+    assert time.monotonic() - start < 1
+    assert (caught.value.path or "").startswith("partitions[1]")
+
+
+def test_without_verity_a_stock_kernel_will_do(tmp_path: Path) -> None:
+    data = disk(esp_files(**{"flatcar/vmlinuz-a": make_pe([(b".text", b"k")])}))
+    manifest = opened(tmp_path, data, verity=False).reference_manifest()
+    (usr,) = manifest.usr
+    assert (usr.status, usr.root) == ("unchecked", None)
+
+
+@pytest.mark.parametrize(
+    ("area", "message"),
+    [
+        (b"", "too short"),
+        (bytes(24), "magic"),
+        (struct.pack("<IIQQ", 0x676D696D, 0, 24, 1 << 60), "area of"),
+        (struct.pack("<IIQQ", 0x676D696D, 0, 1 << 60, 24), "area of"),
+        (struct.pack("<IIQQII", 0x676D696D, 0, 24, 32, 0, 0), "size 0"),
+        (struct.pack("<IIQQII", 0x676D696D, 0, 24, 32, 0, 1 << 31), "size 2147483648"),
+        (struct.pack("<IIQQI", 0x676D696D, 0, 24, 28, 0), "no whole header"),
+        (images.module_area([(0, b"no ELF at all" * 9)]), "no ELF file"),
+    ],
+)
+def test_a_module_area_that_lies_is_one_error(area: bytes, message: str, tmp_path: Path) -> None:
+    program = make_pe([(b"mods", area or b"x")])
+    with pytest.raises(FormatError, match=message):
+        opened(tmp_path, disk(esp_files(**{"EFI/boot/grubx64.efi": program})))
+
+
+def test_not_a_flatcar_disk(tmp_path: Path) -> None:
+    for data, message in (
+        (b"", "the disk ends at byte 0"),
+        (b"not a disk at all" * 1000, "no EFI PART"),
+        (disk(esp_files(), partitions=[entry(64, 8255, "root")]), "0 EFI system partitions"),
+        (disk(esp_files(), partitions=[entry(64, 8255, kind=ESP), entry(9000, 9001, kind=ESP)]), "2 EFI system"),
+        (disk(esp_files(), partitions=[entry(9000, 9100, kind=ESP)]), "no boot sector"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            opened(tmp_path, data)
+
+
+@pytest.mark.parametrize("cut", [512, 64 << 10, 3 << 20, -512])
+def test_a_truncated_image_is_one_error(cut: int, tmp_path: Path) -> None:
+    with pytest.raises(FormatError):
+        opened(tmp_path, disk(esp_files())[:cut])
+
+
+def test_a_usr_guid_on_another_type_is_refused(tmp_path: Path) -> None:
+    usr = entry(9000, 9001)
+    partitions = [entry(64, 8255, kind=ESP), usr[:16] + images.USR_A.bytes_le + usr[32:]]
+    with pytest.raises(FormatError, match="has the GUID of USR-A"):
+        opened(tmp_path, disk(esp_files(), partitions=partitions))
+
+
+def test_a_file_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ml.flatcar.Image.open(tmp_path / "none")
+
+
+def test_release_numbers_grow_with_the_release() -> None:
+    releases = ["2.0.0", "1855.4.0", "4230.0.1", "4230.2.1", "4230.2.10", "4230.10.0", "10000.0.0"]
+    numbers = [release_number(release) for release in releases]
+    assert numbers == sorted(set(numbers))
+    assert release_number("4230.2.1+nightly-20250101-2100") == release_number("4230.2.1")
+    for wrong in ("", "4230", "4230.2", "4230.1000.1", "v4230.2.1", "4230.2.x"):
+        with pytest.raises(ManifestError):
+            release_number(wrong)
+
+
+def test_grub_as_grub_mkimage_makes_it(tmp_path: Path) -> None:
+    # What the tool was told is what is read; the version is the package's.
+    mkimage = images.tool("grub-mkimage")
+    modules = Path("/usr/lib/grub/x86_64-efi")
+    if not modules.is_dir():
+        pytest.skip("Debian's grub-efi-amd64-bin is not installed here")
+    (tmp_path / "memdisk").write_bytes(memdisk({"./grub.cfg": CONFIG}))
+    (tmp_path / "load.cfg").write_text(LOADER)
+    out = tmp_path / "grub.efi"
+    words: list[str | Path] = [
+        mkimage,
+        "--format",
+        "x86_64-efi",
+        "--directory",
+        modules,
+        "--prefix",
+        "(memdisk)/boot/grub",
+    ]
+    words += ["--config", tmp_path / "load.cfg", "--memdisk", tmp_path / "memdisk", "--output", out, "normal", "tpm"]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    from measlog.reference.programs import read_grub
+
+    read = read_grub(out.read_bytes())
+    assert (read.config, read.load_config, read.prefix) == (CONFIG, LOADER, "(memdisk)/boot/grub")
+    assert {"normal", "tpm", "memdisk", "tar"} - set(read.modules) <= {"memdisk", "tar"}
+    assert all((modules / f"{name}.mod").is_file() for name in read.modules)
+    said = subprocess.run([mkimage, "--version"], check=True, capture_output=True, text=True, timeout=60).stdout
+    found = re.search(r"[0-9]+\.[0-9]+[-.+~0-9a-z]*", said)
+    assert found is not None
+    assert read.version == found[0]
+
+
+def lab_images() -> list[Path]:
+    return sorted(LAB.glob("image-*/disk.img"))
+
+
+@pytest.mark.skipif(not lab_images(), reason="the lab has built no image here")
+def test_an_image_of_the_lab(tmp_path: Path) -> None:
+    # Files and digests as mtools and hashlib see them.
+    path = lab_images()[0]
+    mcopy = shutil.which("mcopy")
+    if mcopy is None:
+        pytest.skip("mtools are not installed here")
+    image = ml.flatcar.Image.open(path, verity=False)
+    manifest = image.reference_manifest()
+    assert manifest.disk is not None
+    (esp,) = (one for one in manifest.disk.partitions if one.number == manifest.disk.esp)
+    with path.open("rb") as stream:
+        assert manifest.sources[0].sha256 == hashlib.file_digest(stream, "sha256").digest()
+    for file in manifest.disk.files:
+        out = tmp_path / "file"
+        words: list[str | Path] = [mcopy, "-n", "-o", "-i", f"{path}@@{esp.first_lba * 512}", f"::/{file.path}", out]
+        subprocess.run(words, check=True, capture_output=True, timeout=60)
+        assert file.flat["sha256"] == hashlib.sha256(out.read_bytes()).digest()
+    assert {one.role for one in manifest.components} >= {"kernel"}

@@ -29,6 +29,8 @@ EXTRAS = "test"
 
 GOOD = ROOT / "fixtures" / "flatcar-lab-good"
 TAMPERED = ROOT / "fixtures" / "flatcar-lab-tampered"
+MANIFEST = GOOD / "manifest.dsse.json"
+MANIFEST_KEY = ROOT / "fixtures" / "lab" / "keys" / "manifest.pub"
 
 
 class SetupError(Exception):
@@ -132,10 +134,8 @@ def verify() -> int:
 
 def appraise(folder: Path, expected: str) -> bool:
     """Run the installed measlog on one capture, show what it says, and whether that is as expected."""
-    manifest = GOOD / "manifest.json"
     command = [str(VENV / "bin" / "measlog"), "verify", str(folder)]
-    command += ["--nonce", nonce(folder)]
-    command += ["--manifest", str(manifest), "--manifest-key", str(GOOD / "manifest.pub")]
+    command += ["--nonce", nonce(folder), "--manifest", str(MANIFEST), "--manifest-key", str(MANIFEST_KEY)]
     say(f"measlog verify {folder.name} (expected: {expected})")
     done = subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL)
     as_json = subprocess.run(

@@ -9,7 +9,7 @@ from measlog.cli.evidence import EvidenceFiles, naming
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
 from measlog.cli.options import FILE, HEX, as_json
 from measlog.cli.output import emit, emit_json
-from measlog.cli.policy import NAMES, load_policy
+from measlog.cli.policy import NAMES, choose_policy
 from measlog.cli.spread import SpreadCommand
 from measlog.reference.manifest import ReferenceManifest
 from measlog.registry import ALGORITHMS_BY_NAME
@@ -70,7 +70,7 @@ def verify(
     files = _evidence(folder, {"--log": log, "--quote": message, "--signature": signature, "--ak": ak}, pcrs)
     if unsigned == bool(keys):
         raise click.UsageError("Give either --manifest-key or --unsafe-unsigned-manifest.")
-    chosen = load_policy(policy)
+    chosen = choose_policy(policy)
     references = _references(manifests, keys, min_version, unsigned=unsigned)
     verifier = Verifier(
         references,
@@ -85,7 +85,7 @@ def verify(
     if as_json:
         emit_json(result_document(result, verified, references))
     else:
-        emit(result_page(result, quoted=sorted(verified.values)))
+        emit(result_page(result, quoted=sorted(verified.values), manifests=references))
     return 0 if result.status == "affirming" else 1
 
 

@@ -185,7 +185,7 @@ def _facts(rows: Iterable[tuple[str, str]]) -> Grid:
     return Grid(columns=("", ""), rows=tuple((span(name), span(text)) for name, text in rows))
 
 
-def result_page(result: AppraisalResult, *, quoted: Sequence[int]) -> Page:
+def result_page(result: AppraisalResult, *, quoted: Sequence[int], manifests: Iterable[ReferenceManifest] = ()) -> Page:
     """The verdict in plain words: findings first, then what was checked and why it passed, then what nobody knows."""
     words = {
         "affirming": "everything that the policy demands was compared and is as the references say",
@@ -196,8 +196,11 @@ def result_page(result: AppraisalResult, *, quoted: Sequence[int]) -> Page:
     parts: list[Cell | Grid] = [
         (Span(result.status, _STATUS_STYLES[result.status]), Span(f": {words[result.status]}")),
         span(f"policy {result.policy}, bank {result.bank}, quoted PCR {listed(quoted)}"),
-        span(f"attestation key {result.ak_fingerprint[:16]}, trusted by {result.ak_trust}"),
+        span(f"attestation key {result.ak_fingerprint[:16]}, vouched for by: {result.ak_trust}"),
     ]
+    for manifest in manifests:
+        signers = ", ".join(key[:16] for key in manifest.signed_by or ()) or "nobody"
+        parts.append(span(f"manifest {manifest.name}, version {manifest.version}, signed by {signers}"))
     for item in result.identified:
         place = ", ".join(filter(None, (item.slot and f"slot {item.slot}", item.boot_path)))
         parts.append(span(f"identified: {item.component} is {item.release}" + (f" ({place})" if place else "")))

@@ -108,12 +108,12 @@ def _(record: Opaque) -> tuple[Piece, ...]:
 @summary.register(Text)
 @summary.register(Utf16Text)
 def _(record: Text | Utf16Text) -> tuple[Piece, ...]:
-    return (("text", record.text),)
+    return (("text", record.text or "(empty)"),)
 
 
 @summary.register
 def _(record: IplText) -> tuple[Piece, ...]:
-    words = {GrubCommand: "command ", KernelCommandLine: "kernel command line "}.get(type(record), "")
+    words = {GrubCommand: "(command) ", KernelCommandLine: "(kernel command line) "}.get(type(record), "")
     return (("prefix", words or record.prefix), ("text", record.text))
 
 

@@ -1,0 +1,175 @@
+# The steps of .ci/run.
+# shellcheck shell=bash disable=SC2154  # root is set by .ci/run
+
+step() { # NAME COMMAND...: run it, say how long it took, end everything where it fails
+  local name=$1 began=$SECONDS
+  shift
+  echo
+  echo "=== $name"
+  # A plain call, so that errexit holds inside functions.
+  trap 'echo "=== FAILED: '"${name//\'/}"' (after $((SECONDS - '"$began"')) s)"' ERR
+  set -E
+  "$@"
+  set +E
+  trap - ERR
+  echo "=== ok: $name ($((SECONDS - began)) s)"
+}
+
+system_packages() {
+  local missing=()
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+  command -v git >/dev/null || missing+=(git)
+  command -v debootstrap >/dev/null || missing+=(debootstrap)
+  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
+  [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  apt-get -q update
+  if [ ${#missing[@]} -gt 0 ]; then
+    apt-get -q -y --no-install-recommends install "${missing[@]}"
+  fi
+}
+
+readme_commands() { # FOLDER: the first two sh blocks, one line each
+  mkdir -p "$1"
+  python3 "$root/.ci/readme_commands.py" "$root/README.md" "$1"
+}
+
+fresh_clone() { # FOLDER
+  if [ -n "$(git -C "$root" status --porcelain)" ]; then
+    echo "note: the work tree is not clean; a clone has only what is committed"
+  fi
+  git clone --quiet --no-local "$root" "$1"
+  git -C "$1" log -1 --format='%h %s'
+}
+
+network_settings() { # the environment by which this machine reaches package indexes, one NAME=VALUE a line
+  env | grep -E '^(PIP_[A-Z_]+|[A-Za-z]+_(proxy|PROXY)|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|GIT_SSL_CAINFO)=' || true
+  local user
+  for user in "${XDG_CONFIG_HOME:-$HOME/.config}/pip/pip.conf" "$HOME/.pip/pip.conf"; do
+    if [ -z "${PIP_CONFIG_FILE:-}" ] && [ -r "$user" ]; then
+      echo "PIP_CONFIG_FILE=$user"
+      break
+    fi
+  done
+}
+
+in_clean() { # FOLDER COMMAND: in FOLDER/measlog, with the home FOLDER/home
+  local settings=()
+  mapfile -t settings < <(network_settings)
+  (cd "$1/measlog" && env -i HOME="$1/home" PATH="$PATH" LANG=C.UTF-8 "${settings[@]}" bash -c "$2")
+}
+
+flipped() { # FOLDER DEFECT COMMAND: the command must fail, and for that reason
+  local output status=0
+  "$1/measlog/.venv/bin/python" "$root/.ci/flip.py" "$2" "$1/measlog"
+  output=$(in_clean "$1" "$3" 2>&1) || status=$?
+  git -C "$1/measlog" checkout --quiet -- fixtures
+  printf '%s\n' "$output" | grep -v '^  ' | tail -n 12
+  if [ "$status" -eq 0 ]; then
+    echo "the command did not notice"
+    return 1
+  fi
+  if ! grep -q 'EXPECTED affirming' <<<"$output"; then
+    echo "it failed for another reason"
+    return 1
+  fi
+  echo "refused, exit status $status"
+}
+
+debian_root() { # FOLDER CACHE: a minimal root with what the README asks for, the clone in it, and a user
+  local archive="$2/debian-12.tar" mirror
+  if [ -e "$archive" ] && [ -n "$(find "$archive" -mtime -14)" ]; then
+    mkdir -p "$1"
+    tar -C "$1" --numeric-owner -xpf "$archive"
+  else
+    mirror=$(apt-get indextargets --format '$(CREATED_BY) $(ORIGIN) $(CODENAME) $(COMPONENT) $(REPO_URI)' |
+      awk '$1 == "Packages" && $2 == "Debian" && $3 == "bookworm" && $4 == "main" { print $5; exit }')
+    debootstrap --variant=minbase --include=python3,python3-venv,git,ca-certificates bookworm "$1" \
+      ${mirror:+"$mirror"} >"$work/debootstrap.log" 2>&1 || { tail -n 20 "$work/debootstrap.log"; return 1; }
+    rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/*
+    mkdir -p "$2"
+    tar -C "$1" --numeric-owner --one-file-system -cpf "$archive.new" .
+    mv "$archive.new" "$archive"
+  fi
+  chroot "$1" /usr/sbin/useradd --create-home --shell /bin/bash visitor
+  machine_settings "$1"
+  git clone --quiet --no-local "$root" "$1/home/visitor/measlog"
+  chroot "$1" chown -R visitor:visitor /home/visitor
+}
+
+machine_settings() { # FOLDER: name resolution, certificates and pip's files, as this machine has them
+  local file
+  cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
+  cp -L /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"
+  pip_files | while read -r file; do
+    mkdir -p "$1$(dirname "$file")"
+    if [ -d "$file" ]; then
+      mkdir -p "$1$file"
+    else
+      install -m 644 "$file" "$1$file"
+    fi
+  done
+  # What only root may enter (a configuration in root's home, say) is opened for the visitor of this root.
+  pip_files | while read -r file; do
+    file=$1$(dirname "$file")
+    while [ "$file" != "$1" ]; do
+      chmod a+rx "$file"
+      file=$(dirname "$file")
+    done
+  done
+}
+
+pip_files() { # pip's configuration files, and the files and folders that they and the environment name
+  local word
+  {
+    python3 -m pip config debug 2>/dev/null | sed -n 's/^ *\(\/[^,]*\), exists: True$/\1/p'
+    { python3 -m pip config list 2>/dev/null; network_settings; } | sed "s/^[^=]*=//" | tr -d "'\"" | tr ' ' '\n' |
+      sed -n 's|^file://||; /^\//p'
+  } | sort -u | while read -r word; do
+    if [ -e "$word" ]; then echo "$word"; fi
+  done
+}
+
+in_debian() { # FOLDER COMMAND: as the user of that root, in a mount namespace of its own, gone when it ends
+  local settings=() folders=()
+  mapfile -t settings < <(network_settings)
+  mapfile -t folders < <(pip_files | while read -r word; do if [ -d "$word" ]; then echo "$word"; fi; done)
+  # shellcheck disable=SC2016  # expanded by the inner shell
+  unshare --mount --propagation private bash -euc '
+    target=$1 command=$2
+    shift 2
+    mount -t proc proc "$target/proc"
+    mkdir -p "$target/dev/shm"
+    mount -t tmpfs -o mode=1777 tmpfs "$target/dev/shm"
+    while [ "$1" != -- ]; do
+      mount --bind "$1" "$target$1"
+      shift
+    done
+    shift
+    exec chroot --userspec=visitor:visitor "$target" /usr/bin/env -i HOME=/home/visitor USER=visitor LANG=C.UTF-8 \
+      PATH=/usr/local/bin:/usr/bin:/bin "$@" bash -c "cd ~/measlog && $command"
+  ' in_debian "$1" "$2" "${folders[@]}" -- "${settings[@]}"
+}
+
+environment() { # FOLDER: the package as it would be released, not the checkout, with the tools
+  python3 -m venv "$1"
+  "$1/bin/pip" install --quiet "$root[dev]"
+  rm -rf "$root/build" "$root"/src/*.egg-info
+}
+
+installed_package() { # VENV: from a folder that has nothing of the checkout
+  (cd / && "$1/bin/measlog" --version && "$1/bin/python" -I -c '
+import importlib.resources, json, measlog, pathlib
+place = pathlib.Path(measlog.__file__)
+assert "site-packages" in place.parts, place
+assert (place.parent / "py.typed").is_file()
+for schema in (importlib.resources.files("measlog") / "schemas").iterdir():
+    json.loads(schema.read_text())
+')
+}
+
+tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there
+  local report=$1
+  shift
+  python -m pytest -p no:cacheprovider -q -rs --durations=10 --junitxml="$report" "$@"
+  python "$root/.ci/count.py" --no-skips-for-shared "$report"
+}

@@ -142,7 +142,7 @@ def test_a_file_composes_rules() -> None:
         (COMPOSED.replace('"separators"', '"separator"'), "line 6: there is no rule 'separator'"),
         (COMPOSED.replace("enabled = true", "enable = true"), "line 13: the rule secure-boot has no parameter enable"),
         (COMPOSED + "[[rule]]\nkind = 'any-of'\n", "accept everything"),
-        (COMPOSED + "[[rule]]\nkind = 'untouched'\n", "line 18: the rule untouched needs pcrs"),
+        (COMPOSED + "[[rule]]\nkind = 'untouched'\n", "line 19: the rule untouched needs pcrs"),
         ("format = 'measlog.policy/1'\nname = 'x'\nrequired = [4]\n", "accept everything"),
         ("format = 'measlog.policy/1'\nname = 'x'\nrequired = [4]\nrule = 3\n", "line 4: "),
         (COMPOSED.replace("required", "demanded = 1\nrequired"), "line 3: demanded is not known here"),

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 
+from measlog.appraisal.paths import Predictions
 from measlog.log import Event
 from measlog.registry import EventType, hash_constructor
 
@@ -39,6 +40,7 @@ class Case:
     evidence: VerifiedEvidence
     manifests: tuple[ReferenceManifest, ...]
     baselines: tuple[Baseline, ...]
+    predictions: Predictions = field(factory=Predictions, repr=False)
 
     @property
     def bank(self) -> str:

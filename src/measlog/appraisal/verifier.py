@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from measlog.appraisal.case import Case
+from measlog.appraisal.paths import Predictions
 from measlog.appraisal.policy import Policy
 from measlog.appraisal.report import Report
 from measlog.appraisal.result import AppraisalResult
@@ -41,10 +42,18 @@ class Verifier:
         self.baselines = tuple(baselines)
         self.policy = policy
         self.unsafe_unsigned_manifests = unsafe_unsigned_manifests
+        self._predictions = Predictions()
         # A manifest that nobody signed is what an attacker would hand over (A43).
         for manifest in self.manifests:
             if manifest.signed_by is None and not unsafe_unsigned_manifests:
                 raise ManifestError(f"the manifest {manifest.name} is not signed by a key that was verified")
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_predictions": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._predictions = Predictions()
 
     def __repr__(self) -> str:
         names = ", ".join(m.name for m in self.manifests) or "no manifest"
@@ -56,7 +65,9 @@ class Verifier:
         if not isinstance(evidence, VerifiedEvidence):
             raise TypeError(f"only VerifiedEvidence is appraised, not {type(evidence).__name__}")
         report = Report()
-        case = Case(evidence=evidence, manifests=self.manifests, baselines=self.baselines)
+        case = Case(
+            evidence=evidence, manifests=self.manifests, baselines=self.baselines, predictions=self._predictions
+        )
         # 2. What the policy requires was quoted, so that its events are known to have happened (A12).
         for pcr in self.policy.quoted:
             if not case.quoted(pcr):

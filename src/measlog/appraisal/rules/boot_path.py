@@ -10,57 +10,61 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import Factory, frozen
+from attrs import Factory, evolve, frozen
 
 from measlog.appraisal.paths import Candidate, Following, follow
 from measlog.appraisal.result import Identified
 from measlog.appraisal.rules.boundaries import separator_digests
 from measlog.appraisal.rules.command_line import explain_arguments
-from measlog.records.ipl import IplText
+from measlog.appraisal.rules.oem import OEM_FILE, operator_settings
+from measlog.flatcar.boot import CALLING, RETURNING
 from measlog.registry import PCR_NAMES, EventType
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case, Measured
     from measlog.appraisal.report import Report
-    from measlog.reference.manifest import ExpectedEvent
+    from measlog.flatcar.boot import PredictedBoot, PredictedEvent
+    from measlog.reference.manifest import ReferenceManifest
 
 __all__ = ["BootPaths"]
 
-CALLING = b"Calling EFI Application from Boot Option"
-RETURNING = b"Returning from EFI Application from Boot Option"
 _REGISTERS = (4, 8, 9, 14)
 _MANDATORY = frozenset({4, 8, 9})
 _IMAGE = EventType.EV_EFI_BOOT_SERVICES_APPLICATION
 
+Followed = tuple[Candidate, tuple[Following, ...]]
+
 
 @frozen
 class BootPaths:
-    """Every event of PCR 4, 8, 9 and 14 is explained, in order, by one boot path of a manifest (A1, A3, A45, A46).
+    """Every event of PCR 4, 8, 9 and 14 is explained, in order, by one boot of a manifest (A1, A3, A45, A46).
 
-    ``oem_grub_cfg`` and ``allowed_arguments`` name what operators add; ``allow_boot_option_retries`` admits boot
-    options that returned before the one that booted, which leave pairs of actions in PCR 4.
+    Variation that is admitted by name: ``oem_grub_cfg``, contents that the OEM partition's ``grub.cfg`` may have;
+    ``allowed_arguments``, kernel arguments that any other OEM ``grub.cfg`` which does nothing but set variables may
+    add; ``allow_boot_option_retries``, boot options that returned before the one that booted, which leave pairs of
+    actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start.
     """
 
     secure_boot: bool = True
     allowed_arguments: tuple[str, ...] = ()
     oem_grub_cfg: tuple[bytes, ...] = ()
     allow_boot_option_retries: bool = True
+    allow_fallback: bool = True
     code: str = "boot-path"
     sentence: str = (
         "Shim, GRUB and kernel are the release's; every command, file and kernel argument follows from its grub.cfg."
     )
-    registers: frozenset[int] = Factory(lambda: frozenset({4, 8, 9, 14}))
+    registers: frozenset[int] = Factory(lambda: frozenset(_REGISTERS))
 
     def appraise(self, case: Case, report: Report) -> None:
         """See the class."""
         # 1. PCR 4 begins with what the boot manager does; what follows are the images that were started.
         images = self._images(case, report)
-        # 2. Follow every path that a manifest allows for; the one that explains most is the one to talk about.
-        best = max(
-            (self._follow(case, candidate, images) for candidate in self._candidates(case)),
-            key=_score,
-            default=None,
-        )
+        # 2. Follow every boot that a manifest allows for; the one that explains most is the one to talk about.
+        followed = [self._follow(case, candidate, images) for candidate in self._candidates(case)]
+        best = max(followed, key=_score, default=None)
+        if best is not None and not _complete(best) and self.allowed_arguments:
+            best = self._with_settings(case, best, images)
         if best is None:
             for pcr in _REGISTERS:
                 if case.quoted(pcr):
@@ -71,14 +75,30 @@ class BootPaths:
             self._judge(case, candidate, following, report)
         # 3. The kernel is the same in every register that names it (A45).
         self._judge_kernel(followings, report)
-        self._identify(candidate, followings, report)
+        self._judge_variation(candidate, report)
+        self._identify(best, report)
 
     def _candidates(self, case: Case) -> Iterator[Candidate]:
         for manifest in case.manifests:
-            others = tuple(m for m in case.manifests if m is not manifest)
-            for path in manifest.boot_paths:
-                if path.secure_boot in {None, self.secure_boot}:
-                    yield Candidate(manifest=manifest, path=path, others=others)
+            for oem in (None, *self.oem_grub_cfg):
+                for boot in case.predictions.of(manifest, secure_boot=self.secure_boot, oem=oem):
+                    yield self._candidate(case, manifest, boot)
+
+    @staticmethod
+    def _candidate(case: Case, manifest: ReferenceManifest, boot: PredictedBoot) -> Candidate:
+        return Candidate(manifest=manifest, boot=boot, others=tuple(m for m in case.manifests if m is not manifest))
+
+    def _with_settings(self, case: Case, best: Followed, images: Sequence[Measured]) -> Followed:
+        """The same boot with the settings that the log shows of an OEM ``grub.cfg``, if these are admitted."""
+        candidate, followings = best
+        script = operator_settings(case, candidate, followings, self.allowed_arguments)
+        if script is None:
+            return best
+        settled = [
+            self._follow(case, evolve(self._candidate(case, candidate.manifest, boot), free_file=OEM_FILE), images)
+            for boot in case.predictions.of(candidate.manifest, secure_boot=self.secure_boot, oem=script)
+        ]
+        return max([best, *settled], key=_score)
 
     def _images(self, case: Case, report: Report) -> tuple[Measured, ...]:
         """The events of PCR 4 behind the boot manager's; findings where those are not as they must be."""
@@ -110,16 +130,14 @@ class BootPaths:
                 report.find("event.type", "an action of the boot manager of another type", pcr=4, event=measured.index)
         return history[start:]
 
-    def _follow(
-        self, case: Case, candidate: Candidate, images: Sequence[Measured]
-    ) -> tuple[Candidate, tuple[Following, ...]]:
+    @staticmethod
+    def _follow(case: Case, candidate: Candidate, images: Sequence[Measured]) -> Followed:
         followings = []
         for pcr in _REGISTERS:
-            expected = candidate.path.of(pcr)
-            if not case.quoted(pcr) or (pcr not in _MANDATORY and not expected):
+            if not case.quoted(pcr) or (pcr not in _MANDATORY and pcr in candidate.boot.unknown):
                 continue
             observed = images if pcr == 4 else case.history(pcr)
-            followings.append(follow(candidate, pcr, observed, expected, case.bank))
+            followings.append(follow(candidate, pcr, observed, case.bank))
         return candidate, tuple(followings)
 
     def _judge(self, case: Case, candidate: Candidate, following: Following, report: Report) -> None:
@@ -129,12 +147,7 @@ class BootPaths:
             _judge_label(measured, consumed, pcr, report)
         divergence = following.divergence
         if divergence is None:
-            report.check(
-                self.code,
-                f"{candidate.name}",
-                pcr=pcr,
-                events=[m.index for m, _, _ in following.matched],
-            )
+            report.check(self.code, candidate.name, pcr=pcr, events=[m.index for m, _, _ in following.matched])
             return
         observed, expected = divergence.observed, divergence.expected
         code, message = _explain(case, pcr, observed, expected)
@@ -143,7 +156,7 @@ class BootPaths:
             f"{message} ({candidate.name})",
             pcr=pcr,
             event=None if observed is None else observed.index,
-            expected=_shown(expected),
+            expected=_shown(expected, case.bank),
             observed=None if observed is None else (_text(observed) or observed.digest),
         )
         if pcr == 8:
@@ -167,9 +180,28 @@ class BootPaths:
                     )
                     return
 
+    def _judge_variation(self, candidate: Candidate, report: Report) -> None:
+        """What the policy admits by name is said, or refused."""
+        boot = candidate.boot
+        if boot.chosen != boot.slot:
+            report.find(
+                "boot.fallback",
+                f"slot {boot.chosen} did not start, and slot {boot.slot} was booted in its place",
+                severity="info" if self.allow_fallback else "error",
+                pcr=8,
+            )
+        if boot.oem:
+            report.find(
+                "boot.oem-settings" if candidate.free_file is not None else "boot.oem-file",
+                "the OEM partition has a grub.cfg, which the policy admits",
+                severity="info",
+                pcr=9,
+            )
+
     @staticmethod
-    def _identify(candidate: Candidate, followings: Sequence[Following], report: Report) -> None:
-        complete = all(f.complete for f in followings)
+    def _identify(best: Followed, report: Report) -> None:
+        candidate, followings = best
+        complete = _complete(best)
         for following in followings:
             for _, _, owners in following.matched:
                 if not owners:
@@ -178,61 +210,66 @@ class BootPaths:
                 found = Identified(
                     component=component.role,
                     release=manifest.release or manifest.name,
-                    slot=candidate.path.slot if component.role == "kernel" else None,
-                    boot_path=candidate.path.name if complete else None,
+                    slot=candidate.boot.slot if component.role == "kernel" else None,
+                    boot_path=candidate.boot.name if complete else None,
                 )
                 if found not in report.identified:
                     report.identified.append(found)
 
 
-def _score(found: tuple[Candidate, tuple[Following, ...]]) -> tuple[int, int]:
-    _, followings = found
+def _complete(followed: Followed) -> bool:
+    return all(f.complete for f in followed[1])
+
+
+def _score(followed: Followed) -> tuple[int, int]:
+    _, followings = followed
     return sum(f.complete for f in followings), sum(len(f.matched) for f in followings)
 
 
 def _text(measured: Measured) -> str | None:
-    """What the event's text says; authenticated only as far as the digest check covers it."""
-    record = measured.event.data
-    return record.prefix + record.text if isinstance(record, IplText) else None
+    """What an EV_IPL event's text says; authenticated only as far as the digest check covers it."""
+    if measured.event.type != EventType.EV_IPL:
+        return None
+    return measured.event.raw.rstrip(b"\0").decode("utf-8", "backslashreplace")
 
 
-def _shown(expected: ExpectedEvent | None) -> bytes | str | None:
+def _shown(expected: PredictedEvent | None, bank: str) -> bytes | str | None:
     if expected is None:
         return None
-    return expected.text if expected.text is not None else expected.digests.get("sha256")
+    if expected.data is not None:
+        return expected.data.rstrip(b"\0").decode("utf-8", "backslashreplace")
+    return expected.digests.get(bank)
 
 
-def _judge_label(measured: Measured, expected: ExpectedEvent, pcr: int, report: Report) -> None:
+def _judge_label(measured: Measured, expected: PredictedEvent, pcr: int, report: Report) -> None:
     """The free text beside a digest says what it should: nothing rests on it, but a false label is a lie (A2, A45)."""
-    if expected.text is None or expected.type != EventType.EV_IPL:
-        return
-    label = _text(measured)
-    if label != expected.text:
+    if expected.type == EventType.EV_IPL and expected.data is not None and measured.event.raw != expected.data:
         report.find(
             "event.label",
             "the digest is as expected, but the event's text says something else",
             pcr=pcr,
             event=measured.index,
-            expected=expected.text,
-            observed=label,
+            expected=expected.data,
+            observed=measured.event.raw,
         )
 
 
-def _explain(case: Case, pcr: int, observed: Measured | None, expected: ExpectedEvent | None) -> tuple[str, str]:
+def _explain(case: Case, pcr: int, observed: Measured | None, expected: PredictedEvent | None) -> tuple[str, str]:
     """Code and sentence for the first place where a register leaves its path."""
     if observed is None:
         assert expected is not None
-        what = f"{expected.text!r}" if expected.text else "an event"
-        return "sequence.missing", f"PCR {pcr} ends before {what} that the boot path has there"
+        what = expected.text.decode("utf-8", "backslashreplace")
+        return "sequence.missing", f"PCR {pcr} ends before {what!r}, which the boot has there"
     known = case.known_as(observed.digest)
-    if expected is not None and observed.event.type != expected.type and known is not None:
-        return "event.type", f"an event of type {observed.event.type.name} in PCR {pcr} holds {known}"
+    if expected is not None and observed.event.type != expected.type:
+        what = known or "what may be something else"
+        return "event.type", f"an event of type {observed.event.type.name} in PCR {pcr} holds {what}"
     if known is not None:
-        return "sequence.order", f"PCR {pcr} holds {known} where the boot path has something else"
+        return "sequence.order", f"PCR {pcr} holds {known} where the boot has something else"
     if pcr == 4 and observed.event.type == _IMAGE:
         return "image.unknown", "an image was started that no manifest knows"
     if pcr == 9:
         return "file.unknown", "GRUB read a file that is not the release's"
     if pcr == 8:
         return "command.unexpected", "GRUB ran a command that does not follow from the grub.cfg of the release"
-    return "sequence.unexpected", f"PCR {pcr} holds an event that the boot path does not have there"
+    return "sequence.unexpected", f"PCR {pcr} holds an event that the boot does not have there"

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_arguments"]
 
-_PREFIX = "kernel_cmdline: "
-
 
 def explain_arguments(case: Case, candidate: Candidate, allowed: tuple[str, ...], report: Report) -> None:
     """Name each kernel argument that the boot path does not give, and each that it gives and that is missing.
@@ -23,11 +21,11 @@ def explain_arguments(case: Case, candidate: Candidate, allowed: tuple[str, ...]
     An explanation, not a verdict: PCR 8 was found to differ before.
     """
     observed = _command_line(case)
-    expected = next((e.text for e in candidate.path.of(8) if e.text and e.text.startswith(_PREFIX)), None)
-    if observed is None or expected is None:
+    place = candidate.boot.command_line
+    if observed is None or place is None:
         return
     measured, text = observed
-    wanted = Counter(_arguments(expected.removeprefix(_PREFIX)))
+    wanted = Counter(_arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace")))
     given = Counter(_arguments(text))
     for argument in (given - wanted).elements():
         if argument in allowed:

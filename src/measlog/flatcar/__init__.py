@@ -6,11 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from measlog.flatcar.boot import PredictedBoot, predict
     from measlog.flatcar.image import Image
 
-__all__ = ["Image"]
+__all__ = ["Image", "PredictedBoot", "predict"]
 
-_HOMES = {"Image": "measlog.flatcar.image"}
+_HOMES = {
+    "Image": "measlog.flatcar.image",
+    "PredictedBoot": "measlog.flatcar.boot",
+    "predict": "measlog.flatcar.boot",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from measlog.flatcar.grub import Disk, GrubFile, Machine, Partition
 
-BANKS = {4: "sha1", 11: "sha256", 12: "sha384"}
-SIZES = {4: 20, 11: 32, 12: 48}
+BANKS = {4: "sha1", 11: "sha256", 12: "sha384", 13: "sha512"}
+SIZES = {4: 20, 11: 32, 12: 48, 13: 64}
 USR = UUID("5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6")
 USR_A = UUID("7130c94a-213a-4e5a-8e26-6cce9662f132")
 USR_B = UUID("e03dd35c-7c2d-4a47-b3fe-27f15780a57c")
@@ -74,7 +74,7 @@ def read_files(shared: Path) -> dict[tuple[str, str], GrubFile]:
     rows: dict[tuple[str, str], dict[str, tuple[int, dict[str, bytes]]]] = {}
     for line in (shared / "flatcar" / "files.tsv").read_text().splitlines()[1:]:
         where, path, size, kind, *digests = line.split("\t")
-        values = dict(zip(BANKS.values(), map(bytes.fromhex, digests), strict=True))
+        values = dict(zip(("sha1", "sha256", "sha384"), map(bytes.fromhex, digests), strict=True))
         rows.setdefault((where, path), {})[kind] = int(size), values
     return {
         key: GrubFile(

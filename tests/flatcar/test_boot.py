@@ -1,0 +1,200 @@
+"""Predicted boots against real ones: the shared captures and the project's own fixtures.
+
+A prediction is made from a manifest and the state of the disk; the logs and the TPM's registers are what it must equal.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+
+from measlog.errors import ManifestError, UnsupportedError
+from measlog.flatcar.boot import PredictedBoot, boot_paths, oem_script, predict
+from measlog.flatcar.machine import SPENT, SUCCESSFUL
+from measlog.reference.manifest import ReferenceManifest
+from measlog.reference.signing import SignedManifest
+from tests.conftest import FIXTURES
+from tests.flatcar.grub.captures import CAPTURES, read_log, read_pcrs
+from tests.flatcar.grub.manifests import manifest
+
+EV_EFI_BOOT_SERVICES_APPLICATION = 0x80000003
+BANKS = ("sha1", "sha256", "sha384")
+
+
+def one(boots: list[PredictedBoot], *, fails: bool = False) -> PredictedBoot:
+    found = [boot for boot in boots if (boot.slot != boot.chosen) is fails]
+    assert len(found) == 1
+    return found[0]
+
+
+def prediction(shared: Path, name: str) -> PredictedBoot:
+    """The boot of a capture, from what ORIGIN.md says of its state."""
+    state = CAPTURES[name]
+    folder = shared / "flatcar" / "captures" / name
+    oem = folder / "oem-grub.cfg"
+    return one(
+        predict(
+            manifest(shared, updated=state.updated),
+            bootloader=manifest(shared),
+            secure_boot=state.secure_boot,
+            slot="b" if state.updated else "a",
+            first_boot=state.first_boot,
+            oem_grub_cfg=oem.read_bytes() if oem.exists() else None,
+        )
+    )
+
+
+# The torture script sources a second file of the OEM partition; the engine's own tests have it.
+@pytest.mark.parametrize("name", sorted(set(CAPTURES) - {"grub-script-torture"}))
+def test_a_predicted_boot_is_the_capture(shared: Path, name: str) -> None:
+    boot = prediction(shared, name)
+    folder = shared / "flatcar" / "captures" / name
+    log = read_log(folder / "binary_bios_measurements")
+    pcrs = read_pcrs(folder / "pcrs.txt")
+    for bank in BANKS:
+        images = [e.digests[bank] for e in log if e.pcr == 4 and e.type == EV_EFI_BOOT_SERVICES_APPLICATION]
+        assert [e.digests[bank] for e in boot.of(4) if e.kind == "image"] == images
+        for pcr in (8, 9):
+            assert [e.digests[bank] for e in boot.of(pcr)] == [e.digests[bank] for e in log if e.pcr == pcr]
+        for pcr in (8, 9, 11, 12, 13):
+            assert boot.pcrs[bank][pcr] == pcrs[bank][pcr]
+    last = [e for e in log if e.pcr == 8][-1]
+    assert boot.command_line == len(boot.of(8)) - 1
+    assert boot.of(8)[boot.command_line].data == last.data
+
+
+def test_the_boots_of_a_release(shared: Path) -> None:
+    boots = predict(manifest(shared))
+    assert [boot.name for boot in boots] == [
+        "slot a, first boot, Secure Boot on",
+        "slot a, later boot, Secure Boot on",
+        "slot b, later boot, Secure Boot on",
+        "slot b, falls back to slot a, later boot, Secure Boot on",
+        "slot a, falls back to slot b, later boot, Secure Boot on",
+        "slot a, first boot, Secure Boot off",
+        "slot a, later boot, Secure Boot off",
+        "slot b, later boot, Secure Boot off",
+        "slot b, falls back to slot a, later boot, Secure Boot off",
+        "slot a, falls back to slot b, later boot, Secure Boot off",
+    ]
+    assert all(boot.outcome == "kernel" for boot in boots)
+    # Each leaves another register 8, whatever the Secure Boot state, which GRUB's commands do not show.
+    eights = [boot.pcrs["sha256"][8] for boot in boots]
+    assert eights[:5] == eights[5:]
+    assert len(set(eights[:5])) == 5
+    # With Secure Boot off no event of register 4 is the kernel.
+    assert [len(boot.of(4)) for boot in boots] == [5] * 5 + [4] * 5
+
+
+def test_falling_back_runs_the_entry_again_and_spends_the_try(shared: Path) -> None:
+    boot = next(b for b in predict(manifest(shared), secure_boot=True) if b.chosen == "b" and b.slot == "a")
+    texts = [event.text for event in boot.of(8)]
+    assert texts.count(b"setparams Flatcar default") == 2
+    assert sum(text.startswith(b"linux /flatcar/vmlinuz-b ") for text in texts) == 1
+    assert texts[-1].startswith(b"/flatcar/vmlinuz-a ")
+    assert [event.text for event in boot.of(9)] == [b"/flatcar/vmlinuz-a"]
+    assert boot.attributes == {4: SPENT}
+    assert SUCCESSFUL == 0x0101 << 48
+
+
+def test_selection(shared: Path) -> None:
+    release = manifest(shared)
+    assert {b.slot for b in predict(release, slot="b")} == {"b"}
+    assert {b.secure_boot for b in predict(release, secure_boot=False)} == {False}
+    assert all(b.first_boot for b in predict(release, first_boot=True))
+    with pytest.raises(ManifestError):
+        predict(release, slot="c")
+
+
+def test_what_the_image_does_not_decide_is_said_to_be_unknown(shared: Path) -> None:
+    boot = predict(manifest(shared))[0]
+    assert set(boot.unknown) == {0, 1, 2, 3, 5, 6, 7, 14}
+    assert set(boot.pcrs["sha256"]) == {4, 8, 9, 11, 12, 13}
+    assert all(boot.unknown.values())
+
+
+def test_without_known_rules_nothing_is_predicted(shared: Path) -> None:
+    release = manifest(shared)
+    assert release.grub is not None
+    unknown = attrs.evolve(release, grub=attrs.evolve(release.grub, profile=None, version="2.99"))
+    with pytest.raises(UnsupportedError, match=r"2\.99"):
+        predict(unknown)
+    with pytest.raises(UnsupportedError, match="no GRUB"):
+        predict(attrs.evolve(release, grub=None))
+    arm = predict(attrs.evolve(release, arch="arm64"))
+    assert all(not boot.pcrs and 8 in boot.unknown for boot in arm)
+
+
+def test_boot_paths_are_the_manifests_form(shared: Path) -> None:
+    release = manifest(shared)
+    full = attrs.evolve(release, boot_paths=boot_paths(release))
+    again = ReferenceManifest.from_json(full.to_json())
+    assert again.boot_paths == full.boot_paths
+    assert [path.name for path in again.boot_paths] == [boot.name for boot in predict(release)]
+
+
+def test_settings_recorded_in_register_8_predict_the_rest(shared: Path) -> None:
+    """An OEM configuration that is not at hand: its recorded commands stand in for it, the file's digest excepted."""
+    name = "oem-tampered-init"
+    log = read_log(shared / "flatcar" / "captures" / name / "binary_bios_measurements")
+    texts = [e.data.removeprefix(b"grub_cmd: ").rstrip(b"\0") for e in log if e.pcr == 8]
+    start = texts.index(b"source (hd0,gpt6)/grub.cfg") + 1
+    end = texts.index(b"[ -f (hd0,gpt1)/flatcar/first_boot ]")
+    script = oem_script(texts[start:end])
+    boot = one(predict(manifest(shared), secure_boot=False, slot="a", first_boot=True, oem_grub_cfg=script))
+    assert [e.digests["sha256"] for e in boot.of(8)] == [e.digests["sha256"] for e in log if e.pcr == 8]
+
+
+@pytest.mark.parametrize("command", [b"linux /x", b"source (hd0,gpt1)/x", b"set", b"1x=y", b"set a b=c", b""])
+def test_what_is_no_setting_stands_in_for_nothing(command: bytes) -> None:
+    with pytest.raises(UnsupportedError):
+        oem_script([command])
+
+
+LAB = sorted(path.parent.name for path in FIXTURES.glob("*/manifest.dsse.json"))
+# What each of the project's own boots was: slot and first boot.
+LAB_STATES = {
+    "flatcar-lab-good": ("a", True),
+    "flatcar-lab-tampered": ("a", True),
+    "later-boot": ("a", False),
+    "slot-b": ("b", False),
+    "sb-off-good": ("a", True),
+    "sb-off-later-boot": ("a", False),
+    "sb-off-slot-b": ("b", False),
+    "oem-azure": ("a", True),
+    "oem-ec2": ("a", True),
+    "oem-gce": ("a", True),
+    "user-argument": ("a", False),
+    "second-firmware": ("a", True),
+    "banks-sha256": ("a", True),
+    "banks-four": ("a", True),
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(LAB) & set(LAB_STATES)))
+def test_a_predicted_boot_is_the_lab_s(name: str) -> None:
+    """Debian's GRUB 2.06: PCR 4, 8, 9 and 14 from the image's manifest alone."""
+    folder = FIXTURES / name
+    slot, first = LAB_STATES[name]
+    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
+    release = SignedManifest.from_bytes((folder / "manifest.dsse.json").read_bytes()).verify(keys=[key])
+    oem = folder / "oem-grub.cfg"
+    record = json.loads((folder / "record.json").read_text())
+    boot = one(
+        predict(
+            release,
+            secure_boot=record["secure_boot"],
+            slot=slot,
+            first_boot=first,
+            oem_grub_cfg=oem.read_bytes() if oem.exists() else None,
+        )
+    )
+    log = read_log(folder / "binary_bios_measurements")
+    for bank in log[0].digests:
+        images = [e.digests[bank] for e in log if e.pcr == 4 and e.type == EV_EFI_BOOT_SERVICES_APPLICATION]
+        assert [e.digests[bank] for e in boot.of(4) if e.kind == "image"] == images
+        for pcr in (8, 9, 14):
+            assert [e.digests[bank] for e in boot.of(pcr)] == [e.digests[bank] for e in log if e.pcr == pcr]

@@ -84,6 +84,10 @@ CODES: Mapping[str, str] = MappingProxyType(
         # Findings: the boot path.
         "boot-manager.order": "PCR 4 does not begin as a boot manager begins it",
         "boot-manager.retry": "boot options failed before the one that booted",
+        "boot.closest": "the boot path that explains most of what was measured",
+        "boot.fallback": "the chosen slot did not start, and the other one was booted",
+        "boot.oem-file": "an OEM configuration that the policy names was run",
+        "boot.oem-settings": "an OEM configuration made settings that the policy admits",
         "event.type": "an event of another type than what was measured",
         "event.label": "the text beside an expected digest says something else",
         "image.unknown": "an image was started that no manifest knows",

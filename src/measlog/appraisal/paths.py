@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,11 @@ class Following:
     pcr: int
     matched: tuple[tuple[Measured, PredictedEvent, tuple[Owner, ...]], ...]
     divergence: Divergence | None
+    observed: tuple[Measured, ...] = field(repr=False)
+    shared: int
+    """How many events the register has in common with what is expected, wherever they stand."""
+    wanted: int
+    """How many events are expected."""
 
     @property
     def complete(self) -> bool:
@@ -130,4 +136,7 @@ def follow(candidate: Candidate, pcr: int, observed: Sequence[Measured], bank: s
                 continue
         divergence = Divergence(position=position, expected=expectation, observed=event)
         break
-    return Following(pcr=pcr, matched=tuple(matched), divergence=divergence)
+    common = Counter(m.digest for m in observed) & Counter(e.digests.get(bank, b"") for e in wanted)
+    return Following(
+        pcr=pcr, matched=tuple(matched), divergence=divergence, observed=tuple(observed), shared=common.total()
+    )

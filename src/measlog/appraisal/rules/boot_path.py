@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, evolve, frozen
 
+from measlog.appraisal.diff import align
 from measlog.appraisal.paths import Candidate, Following, follow
 from measlog.appraisal.result import Identified
 from measlog.appraisal.rules.boundaries import separator_digests
@@ -30,6 +31,7 @@ __all__ = ["BootPaths"]
 
 _REGISTERS = (4, 8, 9, 14)
 _MANDATORY = frozenset({4, 8, 9})
+_MAX_DIFFERENCES = 24
 _IMAGE = EventType.EV_EFI_BOOT_SERVICES_APPLICATION
 
 Followed = tuple[Candidate, tuple[Following, ...]]
@@ -73,6 +75,8 @@ class BootPaths:
         candidate, followings = best
         for following in followings:
             self._judge(case, candidate, following, report)
+        if not _complete(best):
+            report.find("boot.closest", f"the boot that explains most is {candidate.name}", severity="info")
         # 3. The kernel is the same in every register that names it (A45).
         self._judge_kernel(followings, report)
         self._judge_variation(candidate, report)
@@ -149,16 +153,16 @@ class BootPaths:
         if divergence is None:
             report.check(self.code, candidate.name, pcr=pcr, events=[m.index for m, _, _ in following.matched])
             return
-        observed, expected = divergence.observed, divergence.expected
-        code, message = _explain(case, pcr, observed, expected)
-        report.find(
-            code,
-            f"{message} ({candidate.name})",
-            pcr=pcr,
-            event=None if observed is None else observed.index,
-            expected=_shown(expected, case.bank),
-            observed=None if observed is None else (_text(observed) or observed.digest),
-        )
+        for observed, expected in _differences(case, candidate, following):
+            code, message = _explain(case, pcr, observed, expected)
+            report.find(
+                code,
+                message,
+                pcr=pcr,
+                event=None if observed is None else observed.index,
+                expected=_shown(expected, case.bank),
+                observed=None if observed is None else (_text(observed) or observed.digest),
+            )
         if pcr == 8:
             explain_arguments(case, candidate, self.allowed_arguments, report)
 
@@ -217,13 +221,44 @@ class BootPaths:
                     report.identified.append(found)
 
 
+def _differences(
+    case: Case, candidate: Candidate, following: Following
+) -> list[tuple[Measured | None, PredictedEvent | None]]:
+    """From the place where a register leaves its path: what is there that should not be, and the other way round.
+
+    All of it is one failure; the list is for the person who has to find out what happened.
+    """
+    assert following.divergence is not None
+    done = len(following.matched)
+    observed, expected = following.observed[done:], candidate.expected(following.pcr)[done:]
+    # An event that may stand where another is expected takes that one's name for the alignment.
+    names = {m.digest: m.digest for m in observed}
+    for wanted in expected:
+        for measured in observed:
+            if candidate.accepts(wanted, measured, case.bank) is not None:
+                names[measured.digest] = wanted.digests.get(case.bank, measured.digest)
+    left = [(names[m.digest], m.event.type) for m in observed]
+    right = [(e.digests.get(case.bank, b""), e.type) for e in expected]
+    found: list[tuple[Measured | None, PredictedEvent | None]] = [
+        (None if i is None else observed[i], None if j is None else expected[j])
+        for i, j in align(left, right)
+        if i is None or j is None or left[i] != right[j]
+    ]
+    return found[:_MAX_DIFFERENCES]
+
+
 def _complete(followed: Followed) -> bool:
     return all(f.complete for f in followed[1])
 
 
-def _score(followed: Followed) -> tuple[int, int]:
+def _score(followed: Followed) -> tuple[int, int, int]:
+    """Complete registers first; then what is shared, less what is expected and not there."""
     _, followings = followed
-    return sum(f.complete for f in followings), sum(len(f.matched) for f in followings)
+    return (
+        sum(f.complete for f in followings),
+        sum(2 * f.shared - f.wanted for f in followings),
+        sum(len(f.matched) for f in followings),
+    )
 
 
 def _text(measured: Measured) -> str | None:
@@ -255,21 +290,27 @@ def _judge_label(measured: Measured, expected: PredictedEvent, pcr: int, report:
 
 
 def _explain(case: Case, pcr: int, observed: Measured | None, expected: PredictedEvent | None) -> tuple[str, str]:
-    """Code and sentence for the first place where a register leaves its path."""
+    """Code and sentence for a place where a register leaves its path."""
     if observed is None:
         assert expected is not None
-        what = expected.text.decode("utf-8", "backslashreplace")
-        return "sequence.missing", f"PCR {pcr} ends before {what!r}, which the boot has there"
+        return "sequence.missing", f"{_quoted(expected)} is expected in PCR {pcr} and is not there"
     known = case.known_as(observed.digest)
+    said = _text(observed)
     if expected is not None and observed.event.type != expected.type:
         what = known or "what may be something else"
         return "event.type", f"an event of type {observed.event.type.name} in PCR {pcr} holds {what}"
     if known is not None:
         return "sequence.order", f"PCR {pcr} holds {known} where the boot has something else"
     if pcr == 4 and observed.event.type == _IMAGE:
-        return "image.unknown", "an image was started that no manifest knows"
+        wanted = "" if expected is None else f" in place of {_quoted(expected)}"
+        return "image.unknown", f"an image was started that no manifest knows{wanted}"
     if pcr == 9:
-        return "file.unknown", "GRUB read a file that is not the release's"
-    if pcr == 8:
-        return "command.unexpected", "GRUB ran a command that does not follow from the grub.cfg of the release"
+        return "file.unknown", f"GRUB read a file that is not the release's; the log calls it {said!r}"
+    if pcr == 8 and observed.event.check(case.bank).status == "matches":
+        ran = said.partition(": ")[2] if said is not None else "something"
+        return "command.unexpected", f"GRUB ran {ran!r}, which does not follow from the grub.cfg of the release"
     return "sequence.unexpected", f"PCR {pcr} holds an event that the boot does not have there"
+
+
+def _quoted(expected: PredictedEvent) -> str:
+    return repr(expected.text.decode("utf-8", "backslashreplace"))

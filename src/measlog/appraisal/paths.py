@@ -138,5 +138,10 @@ def follow(candidate: Candidate, pcr: int, observed: Sequence[Measured], bank: s
         break
     common = Counter(m.digest for m in observed) & Counter(e.digests.get(bank, b"") for e in wanted)
     return Following(
-        pcr=pcr, matched=tuple(matched), divergence=divergence, observed=tuple(observed), shared=common.total()
+        pcr=pcr,
+        matched=tuple(matched),
+        divergence=divergence,
+        observed=tuple(observed),
+        shared=common.total(),
+        wanted=len(wanted),
     )

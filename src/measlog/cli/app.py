@@ -64,20 +64,21 @@ def cli() -> None:
 def run(argv: list[str]) -> int:
     """Run the command line and turn whatever it raises into a message and an exit status."""
     try:
-        status = cli.main(argv, prog_name="measlog", standalone_mode=False)
+        # Not cli.main, which deals with broken pipes and interrupts in its own way.
+        with cli.make_context("measlog", argv) as context:
+            status = cli.invoke(context)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else str(error), err=True)
         return 2
     except click.UsageError as error:
-        context = error.ctx
         report(error.format_message())
-        if context is not None:
-            click.echo(f"Try '{context.command_path} --help'.", err=True)
+        if error.ctx is not None:
+            click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
         return 2
     except click.ClickException as error:
         report(error.format_message())
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         raise KeyboardInterrupt from None
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -67,9 +67,9 @@ def verify(
     FOLDER holds binary_bios_measurements, quote.msg, quote.sig, ak.pub and, where needed, quote.pcrs. The nonce comes
     from you, never from the folder. Exit status 0 means affirming.
     """
-    files = _evidence(folder, {"--log": log, "--quote": message, "--signature": signature, "--ak": ak}, pcrs)
     if unsigned == bool(keys):
         raise click.UsageError("Give either --manifest-key or --unsafe-unsigned-manifest.")
+    files = _evidence(folder, {"--log": log, "--quote": message, "--signature": signature, "--ak": ak}, pcrs)
     chosen = choose_policy(policy)
     references = _references(manifests, keys, min_version, unsigned=unsigned)
     verifier = Verifier(

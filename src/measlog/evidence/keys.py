@@ -131,7 +131,7 @@ class AttestationKey:
             return ()
         missing = [name for flag, name in _REQUIRED.items() if not attributes & flag]
         if attributes & ObjectAttributes.DECRYPT:
-            missing.append("not decrypt")
+            missing.append("for signing alone")
         return tuple(missing)
 
     def verify(self, blob: SignatureBlob, message: bytes, *, unsafe_allow_sha1: bool = False) -> None:
@@ -163,6 +163,8 @@ class AttestationKey:
                 self.public_key.verify(encode_dss_signature(blob.r, blob.s), message, ec.ECDSA(algorithm))
         except (InvalidSignature, ValueError):
             raise SignatureError("the signature over the quote is not by this key", check="signature") from None
+        except UnsupportedAlgorithm as error:
+            raise SignatureError(f"this Python cannot verify {scheme} over {name}: {error}", check="signature") from None
 
 
 def _load_pem(data: bytes) -> object:
@@ -185,5 +187,5 @@ def _key_of(area: PublicArea) -> AkKey:
         if curve is None:
             raise SignatureError(f"the curve 0x{area.curve:04x} is not accepted for an AK", check="key-type")
         return ec.EllipticCurvePublicNumbers(area.x, area.y, curve).public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise FormatError(f"the public area holds no valid key: {error}", path="public.unique") from None

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import threading
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from attrs.validators import deep_iterable, instance_of
 
-from measlog.errors import FormatError, ManifestError, TruncatedError
+from measlog.errors import FormatError, ManifestError, TruncatedError, UnsupportedError
+from measlog.flatcar.boot import boot_paths
 from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED
-from measlog.formats.blocks import Window
+from measlog.flatcar.scan import Progress, TreeScan, scan
+from measlog.flatcar.verity import HashTree, VerityLayout
+from measlog.formats.blocks import Blocks, Window
 from measlog.formats.fat import FatVolume
-from measlog.formats.gpt import Gpt
+from measlog.formats.gpt import Gpt, GptPartition
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.manifest import Disk, Partition, ReferenceManifest, Source, Usr
 
@@ -33,7 +34,8 @@ USR_SLOTS = {
 }
 """The slot that GRUB takes a USR partition for, by its GUID (Flatcar's ``grub.cfg``)."""
 
-_CHUNK = 4 << 20
+
+_UNPREDICTED = {8: "commands of the boot loader", 9: "files that the boot loader reads"}
 
 
 class FileBlocks:
@@ -69,46 +71,63 @@ class Image:
     usr: tuple[Usr, ...] = field(validator=deep_iterable(instance_of(Usr)))
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, verity: bool = True, limits: Limits = DEFAULT_LIMITS) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        verity: bool = True,
+        limits: Limits = DEFAULT_LIMITS,
+        progress: Progress | None = None,
+    ) -> Self:
         """Read the disk image at ``path`` once, whole.
 
-        ``verity=False`` leaves USR unchecked and says so in the manifest. Raises FormatError with the place in the
-        image where it is not what Flatcar's layout demands, and OSError where the file cannot be read.
+        ``verity=False`` leaves USR unchecked and says so in the manifest; ``progress`` is called with the bytes done and
+        those there are in all. Raises FormatError with the place in the image where it is not what Flatcar's layout
+        demands, or where USR is not what its kernel expects, and OSError where the file cannot be read.
         """
         place = Path(path)
         with place.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            blocks = FileBlocks(stream.fileno(), size)
-            whole = _BackgroundDigest(blocks)
-            try:
-                gpt = Gpt.read(blocks, limits=limits)
-                gpt.check_backup(blocks, limits=limits)
-                esp_number = _esp_number(gpt)
-                partitions = scan_partitions(gpt, blocks, limits=limits)
-                row = next(entry for entry in gpt.partitions if entry.number == esp_number)
-                label = f"partitions[{esp_number}]"
-                try:
-                    volume = FatVolume(Window(blocks, row.start, row.size), limits=limits)
-                except FormatError as error:
-                    raise error.inside(label, row.start) from None
-                try:
-                    esp = read_esp(volume, esp_number, limits=limits, strict=verity)
-                except FormatError as error:
-                    raise error.inside(label) from None
-                usr = _usr(gpt, esp)
-            except BaseException:
-                whole.cancel()
-                raise
-            source = Source(name=place.name, size=size, sha256=whole.result())
-        return cls(
-            name=place.name.partition(".")[0] or place.name,
-            sources=(source,),
+            blocks = FileBlocks(stream.fileno(), os.fstat(stream.fileno()).st_size)
+            image, digest = cls._read(place.name, blocks, verity=verity, limits=limits, progress=progress)
+        return evolve(image, sources=(Source(name=place.name, size=blocks.size, sha256=digest),))
+
+    @classmethod
+    def _read(
+        cls, name: str, blocks: Blocks, *, verity: bool, limits: Limits, progress: Progress | None
+    ) -> tuple[Self, bytes]:
+        """The image in ``blocks``, without its source, and the SHA-256 of the whole."""
+        gpt = Gpt.read(blocks, limits=limits)
+        gpt.check_backup(blocks, limits=limits)
+        esp_number = _esp_number(gpt)
+        partitions = scan_partitions(gpt, blocks, limits=limits)
+        row = _row(gpt, esp_number)
+        try:
+            volume = FatVolume(Window(blocks, row.start, row.size), limits=limits)
+        except FormatError as error:
+            raise error.inside(f"partitions[{esp_number}]", row.start) from None
+        try:
+            esp = read_esp(volume, esp_number, limits=limits, strict=verity)
+        except FormatError as error:
+            raise error.inside(f"partitions[{esp_number}]") from None
+        usr = _usr(gpt, esp)
+        layouts = [_verity_layout(gpt, one, blocks, limits) for one in usr] if verity else []
+        digest, scans = scan(
+            blocks,
+            lambda pool: [TreeScan(start=start, tree=HashTree(layout, executor=pool)) for start, layout in layouts],
+            progress=progress,
+        )
+        if verity:
+            usr = tuple(_checked(gpt, one, part, blocks) for one, part in zip(usr, scans, strict=True))
+        image = cls(
+            name=name.partition(".")[0] or name,
+            sources=(),
             gpt=gpt,
             partitions=partitions,
             esp_number=esp_number,
             esp=esp,
             usr=usr,
         )
+        return image, digest
 
     @property
     def arch(self) -> str:
@@ -131,7 +150,7 @@ class Image:
         made from it by :func:`release_number`. Raises ManifestError where a value is not acceptable.
         """
         number = version if version is not None else 0 if release is None else release_number(release)
-        return ReferenceManifest(
+        manifest = ReferenceManifest(
             name=name or self.name,
             release=release,
             channel=channel,
@@ -154,6 +173,13 @@ class Image:
             covers=COVERS,
             not_covered=NOT_COVERED,
         )
+        try:
+            return evolve(manifest, boot_paths=boot_paths(manifest))
+        except UnsupportedError as error:
+            # Programs and files are known all the same; what the boot loader does with them is not.
+            missing = {**NOT_COVERED, **{register: f"{reason}: {error}" for register, reason in _UNPREDICTED.items()}}
+            covered = {register: reason for register, reason in COVERS.items() if register not in missing}
+            return evolve(manifest, covers=covered, not_covered=missing)
 
 
 def release_number(release: str) -> int:
@@ -193,33 +219,29 @@ def _usr(gpt: Gpt, esp: EspContents) -> tuple[Usr, ...]:
     return tuple(slots)
 
 
-class _BackgroundDigest:
-    """SHA-256 of a whole file, computed by a thread while others read parts of it."""
+def _row(gpt: Gpt, number: int) -> GptPartition:
+    return next(entry for entry in gpt.partitions if entry.number == number)
 
-    def __init__(self, blocks: FileBlocks) -> None:
-        self._blocks = blocks
-        self._hash = hashlib.sha256()
-        self._stop = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="measlog-digest", daemon=True)
-        self._thread.start()
 
-    def _run(self) -> None:
-        try:
-            place = 0
-            while place < self._blocks.size and not self._stop:
-                step = min(_CHUNK, self._blocks.size - place)
-                self._hash.update(self._blocks.read(place, step))
-                place += step
-        except BaseException as error:  # noqa: BLE001  (handed to the thread that asks for the result)
-            self._error = error
+def _verity_layout(gpt: Gpt, usr: Usr, blocks: Blocks, limits: Limits) -> tuple[int, VerityLayout]:
+    row = _row(gpt, usr.partition)
+    try:
+        return row.start, VerityLayout.read(Window(blocks, row.start, row.size), limits=limits)
+    except FormatError as error:
+        raise error.inside(f"partitions[{row.number}]", row.start) from None
 
-    def cancel(self) -> None:
-        self._stop = True
-        self._thread.join()
 
-    def result(self) -> bytes:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._hash.digest()
+def _checked(gpt: Gpt, usr: Usr, part: TreeScan, blocks: Blocks) -> Usr:
+    """The slot with its tree compared: recomputed, as stored, and as the kernel has it."""
+    row = _row(gpt, usr.partition)
+    try:
+        root = part.tree.finish(Window(blocks, row.start, row.size))
+    except FormatError as error:
+        raise error.inside(f"partitions[{row.number}]", row.start) from None
+    if root != usr.root:
+        expected = "none" if usr.root is None else usr.root.hex()
+        raise FormatError(
+            f"USR-{usr.slot.upper()} has the dm-verity root hash {root.hex()}, its kernel expects {expected}",
+            path=f"partitions[{row.number}]",
+        )
+    return evolve(usr, status="verified", data_blocks=part.tree.layout.data_blocks)

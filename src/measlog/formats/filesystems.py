@@ -21,7 +21,11 @@ from measlog.limits import DEFAULT_LIMITS, Limits
 __all__ = ["FilesystemInfo", "VeritySuperblock", "identify_filesystem", "verity_sb"]
 
 ext4_super_block = c.Struct(
-    "s_counts" / c.Bytes(56),
+    "s_inodes_count" / c.Int32ul,
+    "s_blocks_count_lo" / c.Int32ul,
+    "s_counts" / c.Bytes(16),
+    "s_log_block_size" / c.Int32ul,
+    "s_more" / c.Bytes(28),
     "s_magic" / c.Int16ul,
     "s_state" / c.Bytes(46),
     "s_uuid" / c.Bytes(16),
@@ -33,7 +37,9 @@ btrfs_super_block = c.Struct(
     "bytenr" / c.Int64ul,
     "flags" / c.Int64ul,
     "magic" / c.Bytes(8),
-    "trees" / c.Bytes(219),
+    "roots" / c.Bytes(40),
+    "total_bytes" / c.Int64ul,
+    "trees" / c.Bytes(179),
     "label" / c.Bytes(256),
 )
 xfs_dsb = c.Struct(
@@ -67,11 +73,12 @@ verity_sb = c.Struct(
 
 @frozen(kw_only=True)
 class FilesystemInfo:
-    """Kind, UUID as blkid prints it, label: None where the superblock has none."""
+    """Kind, UUID as blkid prints it, label: None where the superblock has none; size in bytes, None where not read."""
 
     kind: str = field(validator=instance_of(str))
     uuid: str | None = field(default=None, validator=optional(instance_of(str)))
     label: str | None = field(default=None, validator=optional(instance_of(str)))
+    size: int | None = field(default=None, validator=optional(instance_of(int)))
 
 
 @frozen(kw_only=True)
@@ -117,10 +124,15 @@ def identify_filesystem(blocks: Blocks, *, limits: Limits = DEFAULT_LIMITS) -> F
 
     btrfs = superblock(btrfs_super_block, 0x10000)
     if btrfs is not None and btrfs.magic == b"_BHRfS_M":
-        return FilesystemInfo(kind="btrfs", uuid=str(UUID(bytes=btrfs.fsid)), label=_label(btrfs.label))
+        return FilesystemInfo(
+            kind="btrfs", uuid=str(UUID(bytes=btrfs.fsid)), label=_label(btrfs.label), size=btrfs.total_bytes
+        )
     ext4 = superblock(ext4_super_block, 1024)
     if ext4 is not None and ext4.s_magic == 0xEF53:
-        return FilesystemInfo(kind="ext4", uuid=str(UUID(bytes=ext4.s_uuid)), label=_label(ext4.s_volume_name))
+        size = ext4.s_blocks_count_lo << (10 + min(ext4.s_log_block_size, 6))
+        return FilesystemInfo(
+            kind="ext4", uuid=str(UUID(bytes=ext4.s_uuid)), label=_label(ext4.s_volume_name), size=size
+        )
     xfs = superblock(xfs_dsb, 0)
     if xfs is not None and xfs.sb_magicnum == b"XFSB":
         return FilesystemInfo(kind="xfs", uuid=str(UUID(bytes=xfs.sb_uuid)), label=_label(xfs.sb_fname))

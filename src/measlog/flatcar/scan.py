@@ -1,0 +1,74 @@
+"""One pass over a disk image: the digest of the whole, and the hash trees of its USR partitions."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from attrs import field, frozen
+from attrs.validators import instance_of
+
+from measlog.flatcar.verity import HashTree
+from measlog.formats.blocks import Blocks
+
+__all__ = ["Progress", "TreeScan", "scan"]
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes done and the bytes there are in all."""
+
+CHUNK = 4 << 20
+PENDING = 4
+
+
+@frozen(kw_only=True)
+class TreeScan:
+    """A hash tree and where its data starts in the image, in bytes."""
+
+    start: int = field(validator=instance_of(int))
+    tree: HashTree = field(validator=instance_of(HashTree))
+
+
+def scan(
+    blocks: Blocks, trees: Callable[[ThreadPoolExecutor], Sequence[TreeScan]], *, progress: Progress | None = None
+) -> tuple[bytes, Sequence[TreeScan]]:
+    """Read all of ``blocks`` once: the SHA-256 of the whole, and the trees that ``trees`` made, fed with their data.
+
+    One thread makes the digest of the whole, the others hash blocks; at most a few pieces of 4 MiB are held.
+    """
+    with (
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-digest") as whole,
+        ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="measlog-tree") as pool,
+    ):
+        parts = trees(pool)
+        digest = hashlib.sha256()
+        pending: deque[Future[None]] = deque()
+        for offset, length, tree in _pieces(blocks.size, parts):
+            data = blocks.read(offset, length)
+            pending.append(whole.submit(digest.update, data))
+            if tree is not None:
+                tree.update(data)
+            while len(pending) > PENDING:
+                pending.popleft().result()
+            if progress is not None:
+                progress(offset + length, blocks.size)
+        while pending:
+            pending.popleft().result()
+        return digest.digest(), parts
+
+
+def _pieces(size: int, parts: Sequence[TreeScan]) -> Iterator[tuple[int, int, HashTree | None]]:
+    """Offset, length and tree of each piece; no piece crosses the border of a tree's data."""
+    place = 0
+    for part in sorted(parts, key=lambda one: one.start):
+        yield from ((offset, length, None) for offset, length in _steps(place, part.start))
+        yield from ((offset, length, part.tree) for offset, length in _steps(part.start, part.start + part.tree.size))
+        place = part.start + part.tree.size
+    yield from ((offset, length, None) for offset, length in _steps(place, size))
+
+
+def _steps(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    for offset in range(start, stop, CHUNK):
+        yield offset, min(CHUNK, stop - offset)

@@ -46,6 +46,8 @@ class SipaEvent(Record):
         """``data`` as its size and name suggest: text for names and paths, numbers of 1, 2, 4 or 8 bytes, or bytes."""
         if self.name in _TEXTS and len(self.data) % 2 == 0:
             return self.data.decode("utf-16-le", "surrogatepass").rstrip("\0")
+        if self.name.endswith(_BYTES):
+            return self.data
         if len(self.data) == 1 and self.name not in _NUMBERS:
             return self.data[0] != 0 if self.data[0] <= 1 else self.data[0]
         if len(self.data) in {1, 2, 4, 8}:
@@ -178,4 +180,5 @@ SIPA_NAMES: Mapping[int, str] = MappingProxyType(
 _TEXTS = frozenset(
     {"FILEPATH", "SYSTEMROOT", "HYPERVISOR_PATH", "AUTHORITYISSUER", "AUTHORITYPUBLISHER", "ELAM_KEYNAME", "AIKID"}
 )
+_BYTES = ("HASH", "DIGEST", "THUMBPRINT", "SERIAL", "PUBKEY", "QUOTE", "SIGNATURE")
 _NUMBERS = frozenset({"BITLOCKER_UNLOCK", "TRANSFER_CONTROL"})

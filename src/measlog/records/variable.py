@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from attrs import evolve, field, frozen
@@ -17,6 +18,9 @@ from measlog.records.load_option import read_load_option
 from measlog.records.signature_list import SignatureData, SignatureLists, load_certificate, read_lists
 from measlog.records.text import read_any
 from measlog.registry import EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE, SHIM_LOCK
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = [
     "Absent",
@@ -122,8 +126,8 @@ class BareCertificate(Record):
     der: bytes = field(validator=instance_of(bytes))
 
     @property
-    def certificate(self) -> object:
-        """The certificate, a ``cryptography.x509.Certificate``.
+    def certificate(self) -> x509.Certificate:
+        """The certificate.
 
         :raises FormatError: it is none that ``cryptography`` can read.
         """

@@ -136,6 +136,8 @@ def build_machine(
         for found in layout.files:
             if found.partition == row.number:
                 content = None if found.text is None else found.text.encode()
+                if found.size == 0:
+                    content = b""
                 files[found.path] = GrubFile(content=content, digests=found.flat, size=found.size, kernel=False)
         label = (row.filesystem_label or "").encode()
         if row.number == layout.esp:

@@ -1,0 +1,1 @@
+"""Registers and digests: what a log gives, and whether its data gives its digests."""

@@ -44,6 +44,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "register.unexpected": "a register was extended that this way of booting leaves alone",
         "register.unexplained": "a register holds a value that the log does not explain",
         "bank.unmeasured": "a firmware register of the verified bank was never extended",
+        "bank.differs": "the digests of an event in two banks do not belong to the same data",
         "bank.empty": "the log declares a bank into which nothing was measured",
         "policy.nothing-compared": "no alternative of the policy compared anything",
         "platform.differs": "a platform register is not as on any known-good machine",

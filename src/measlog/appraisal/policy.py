@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from measlog.appraisal.report import Report
-from measlog.appraisal.rules.banks import MeasuredBank, SoundLog
+from measlog.appraisal.result import Severity
+from measlog.appraisal.rules.banks import ConsistentBanks, MeasuredBank, SoundLog
 from measlog.appraisal.rules.base import Rule
 from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
-from measlog.appraisal.rules.platform import Platform, Untouched
+from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
 from measlog.errors import PolicyError
+from measlog.replay.pcr import PCR_COUNT, RESETTABLE_PCRS
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
@@ -40,12 +42,23 @@ def _registers(pcrs: Iterable[int]) -> frozenset[int]:
     return frozenset(pcrs)
 
 
+def apply(rule: Rule, case: Case, report: Report) -> None:
+    """Let a rule write into the report, with no finding worse than its severity."""
+    if rule.severity == "error":
+        rule.appraise(case, report)
+        return
+    attempt = Report()
+    rule.appraise(case, attempt)
+    report.absorb(attempt, at_most=rule.severity)
+
+
 @frozen
 class AllOf:
     """Every rule must hold."""
 
     rules: tuple[Rule, ...] = field(converter=_rules)
     code: str = "all-of"
+    severity: Severity = "error"
 
     @property
     def sentence(self) -> str:
@@ -60,7 +73,7 @@ class AllOf:
     def appraise(self, case: Case, report: Report) -> None:
         """Apply each rule."""
         for rule in self.rules:
-            rule.appraise(case, report)
+            apply(rule, case, report)
 
 
 @frozen
@@ -69,6 +82,7 @@ class AnyOf:
 
     rules: tuple[Rule, ...] = field(converter=_rules)
     code: str = "any-of"
+    severity: Severity = "error"
 
     @property
     def sentence(self) -> str:
@@ -85,7 +99,7 @@ class AnyOf:
         tried: list[Report] = []
         for rule in self.rules:
             attempt = Report()
-            rule.appraise(case, attempt)
+            apply(rule, case, attempt)
             if attempt.checked and not attempt.failed:
                 report.absorb(attempt)
                 return
@@ -101,6 +115,7 @@ class UnsafeAcceptAll:
     """Accepts whatever is put before it. For tests of plumbing, and nothing else."""
 
     code: str = "unsafe.accept-all"
+    severity: Severity = "error"
     sentence: str = "Everything is accepted."
     registers: frozenset[int] = frozenset()
 
@@ -122,8 +137,13 @@ class Policy:
 
     def __attrs_post_init__(self) -> None:
         _check_rule(self.rule)
-        if any(not isinstance(pcr, int) or not 0 <= pcr < 24 for pcr in self.required):
+        if any(not isinstance(pcr, int) or not 0 <= pcr < PCR_COUNT for pcr in self.required):
             raise PolicyError("a policy requires PCR 0 to 23")
+        resettable = sorted(self.required & RESETTABLE_PCRS)
+        if resettable:
+            raise PolicyError(
+                f"PCR {resettable[0]} can be reset while the system runs: it is no evidence of a boot (A23)"
+            )
 
     @property
     def quoted(self) -> tuple[int, ...]:
@@ -141,6 +161,8 @@ def flatcar(
     allow_mok: bool = False,
     allow_dma_disabled: bool = False,
     allow_boot_option_retries: bool = True,
+    allow_fallback: bool = True,
+    open_ended: Iterable[int] = (),
 ) -> Policy:
     """The policy for Flatcar Container Linux booted by shim and GRUB.
 
@@ -148,14 +170,18 @@ def flatcar(
     kernel, follow from the ``grub.cfg`` of the image, or are named here: ``oem_grub_cfg`` are the contents of OEM
     ``grub.cfg`` files that machines may have, ``allowed_arguments`` kernel arguments that such files may add. Allowed
     variation: boot options that failed before the one that booted (``allow_boot_option_retries``), and exits from
-    boot services that failed before the one that succeeded.
+    boot services that failed before the one that succeeded, and the other slot where the chosen one did not start
+    (``allow_fallback``). Registers that the running system goes on extending (10, 15) are accepted with whatever the
+    quote says where ``open_ended`` names them.
     """
+    open_ended = tuple(open_ended)
     return Policy(
         name=f"flatcar, Secure Boot {'on' if secure_boot else 'off'}",
         rule=AllOf(
             (
                 SoundLog(),
                 MeasuredBank(),
+                ConsistentBanks(),
                 Separators(),
                 HandOver(),
                 SecureBoot(
@@ -170,9 +196,11 @@ def flatcar(
                     allowed_arguments=tuple(allowed_arguments),
                     oem_grub_cfg=tuple(oem_grub_cfg),
                     allow_boot_option_retries=allow_boot_option_retries,
+                    allow_fallback=allow_fallback,
                 ),
                 Untouched((11, 12, 13)),
                 Platform(),
+                *([OpenEnded(tuple(open_ended))] if open_ended else []),
             )
         ),
         required=frozenset({4, 7, 8, 9, 14}),

@@ -22,11 +22,11 @@ from typing import Any
 import attrs
 
 from measlog.appraisal.policy import AllOf, AnyOf, Policy, UnsafeAcceptAll, flatcar
-from measlog.appraisal.rules.banks import MeasuredBank, SoundLog
+from measlog.appraisal.rules.banks import ConsistentBanks, MeasuredBank, SoundLog
 from measlog.appraisal.rules.base import Rule
 from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
-from measlog.appraisal.rules.platform import Platform, Untouched
+from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
 from measlog.errors import PolicyError
 
@@ -37,17 +37,19 @@ _SIZE_LIMIT = 1 << 20
 _DEPTH_LIMIT = 8
 
 _RULES: Mapping[str, type[Any]] = {
+    "bank-consistent": ConsistentBanks,
     "bank-measured": MeasuredBank,
     "boot-path": BootPaths,
     "hand-over": HandOver,
     "log-sound": SoundLog,
+    "open-ended": OpenEnded,
     "platform": Platform,
     "secure-boot": SecureBoot,
     "separators": Separators,
     "unsafe-accept-all": UnsafeAcceptAll,
     "untouched": Untouched,
 }
-_FIXED = frozenset({"code", "sentence", "registers"})
+_FIXED = frozenset({"code", "sentence", "registers", "rules"})
 _POLICIES: Mapping[str, Callable[..., Policy]] = {"flatcar": flatcar}
 
 
@@ -85,6 +87,12 @@ def _registers(value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _severity(value: object) -> str:
+    if value not in {"error", "warning", "info"}:
+        raise TypeError("error, warning or info")
+    return str(value)
+
+
 def _scripts(value: object) -> tuple[bytes, ...]:
     return tuple(text.encode() for text in _texts(value))
 
@@ -93,14 +101,17 @@ _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "allow_boot_option_retries": _boolean,
     "allow_dma_disabled": _boolean,
     "allow_failed_attempts": _boolean,
+    "allow_fallback": _boolean,
     "allow_mok": _boolean,
     "allowed_arguments": _texts,
     "enabled": _boolean,
     "minimum_dbx": _digests,
     "minimum_sbat": _generations,
     "oem_grub_cfg": _scripts,
+    "open_ended": _registers,
     "pcrs": _registers,
     "secure_boot": _boolean,
+    "severity": _severity,
 }
 
 
@@ -169,7 +180,7 @@ class _Reader:
             raise self._fail("use", f"there is no policy {use!r}; there is {', '.join(sorted(_POLICIES))}")
         arguments: dict[str, object] = {}
         for key, value in document.items():
-            if key not in _PARAMETERS or key in {"enabled", "pcrs", "allow_failed_attempts"}:
+            if key not in _PARAMETERS or key in {"enabled", "pcrs", "allow_failed_attempts", "severity"}:
                 raise self._fail(key, f"the policy {use} has no parameter {key}")
             arguments[key] = self._value(key, value)
         return attrs.evolve(make(**arguments), name=name)
@@ -197,8 +208,8 @@ class _Reader:
         for key in table:
             if key not in known:
                 raise self._fail(key, f"the rule {kind} has no parameter {key}")
-        if rule is Untouched and "pcrs" not in table:
-            raise self._fail("kind", "the rule untouched needs pcrs", kind)
+        if rule in {Untouched, OpenEnded} and "pcrs" not in table:
+            raise self._fail("kind", f"the rule {kind} needs pcrs", kind)
         made = rule(**{key: self._value(key, value) for key, value in table.items()})
         assert isinstance(made, Rule)
         return made

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
-from measlog.appraisal.result import Check, Finding, Identified, NotCovered, Severity, Status
+from measlog.appraisal.result import Check, Finding, Identified, NotCovered, Severity, Status, milder
 
 __all__ = ["Report"]
 
@@ -58,9 +58,10 @@ class Report:
         """Write down what no reference spoke for."""
         self.not_covered.append(NotCovered(subject=subject, pcr=pcr, reason=reason))
 
-    def absorb(self, other: Report) -> None:
-        """Take over what another report says."""
-        self.findings.extend(f for f in other.findings if f not in self.findings)
+    def absorb(self, other: Report, *, at_most: Severity = "error") -> None:
+        """Take over what another report says, with no finding worse than ``at_most``."""
+        findings = [evolve(f, severity=milder(f.severity, at_most)) for f in other.findings]
+        self.findings.extend(f for f in findings if f not in self.findings)
         self.checked.extend(other.checked)
         self.not_covered.extend(n for n in other.not_covered if n not in self.not_covered)
         self.identified.extend(i for i in other.identified if i not in self.identified)

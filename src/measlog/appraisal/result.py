@@ -16,7 +16,12 @@ __all__ = ["AppraisalResult", "Check", "Finding", "Identified", "NotCovered", "S
 Status = Literal["affirming", "warning", "contraindicated", "none"]
 Severity = Literal["info", "warning", "error"]
 
-_ORDER: Mapping[str, int] = {"error": 0, "warning": 1, "info": 2}
+_ORDER: Mapping[Severity, int] = {"error": 0, "warning": 1, "info": 2}
+
+
+def milder(a: Severity, b: Severity) -> Severity:
+    """The less severe of two."""
+    return max(a, b, key=_ORDER.__getitem__)
 
 
 @frozen(kw_only=True)

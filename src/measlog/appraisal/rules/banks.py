@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from measlog.appraisal.result import Severity
+
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.appraisal.report import Report
 
-__all__ = ["MeasuredBank", "SoundLog"]
+__all__ = ["ConsistentBanks", "MeasuredBank", "SoundLog"]
 
 _FIRMWARE = range(8)
 
@@ -20,6 +22,7 @@ class MeasuredBank:
     """The firmware measured into the bank: none of the quoted PCR 0 to 7 is at its start value (A9, A22)."""
 
     code: str = "bank.measured"
+    severity: Severity = "error"
     sentence: str = "The firmware measured into every quoted register from PCR 0 to 7."
     registers: frozenset[int] = frozenset()
 
@@ -46,6 +49,7 @@ class SoundLog:
     """The log has none of the anomalies that a sound log cannot have (A19, A21, A38)."""
 
     code: str = "log.sound"
+    severity: Severity = "error"
     sentence: str = "The log has no event that contradicts its own format."
     registers: frozenset[int] = frozenset()
 
@@ -55,3 +59,35 @@ class SoundLog:
             # How a Spec ID event pads its vendor information is covered by no register and changes nothing.
             harmless = anomaly.code.startswith("spec-id.") or anomaly.code == "event.digest-order"
             report.find(anomaly.code, anomaly.message, severity="info" if harmless else "error", event=anomaly.event)
+
+
+@frozen
+class ConsistentBanks:
+    """All banks of the log tell the same story: where a digest follows from the data in one, it does in all (A9, A10).
+
+    Only the verified bank is proven by the quote, so a bank that differs proves nothing about this one; but firmware
+    hashes the same bytes into each, and a log that says otherwise was not written by it.
+    """
+
+    code: str = "bank.consistent"
+    severity: Severity = "error"
+    sentence: str = "Every bank of the log records the same data."
+    registers: frozenset[int] = frozenset()
+
+    def appraise(self, case: Case, report: Report) -> None:
+        """See the class."""
+        for event in case.evidence.log:
+            if event.pcr is None:
+                continue
+            mine = event.check(case.bank)
+            if mine.status not in {"matches", "differs"}:
+                continue
+            for other in event.digests:
+                theirs = event.check(other)
+                if other != case.bank and (theirs.status, theirs.rule) != (mine.status, mine.rule):
+                    report.find(
+                        "bank.differs",
+                        f"the {other} digest of the event does not belong to the same data as its {case.bank} digest",
+                        pcr=event.pcr,
+                        event=event.index,
+                    )

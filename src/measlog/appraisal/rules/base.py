@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.appraisal.report import Report
+    from measlog.appraisal.result import Severity
 
 __all__ = ["Rule"]
 
@@ -18,6 +19,10 @@ class Rule(Protocol):
     @property
     def code(self) -> str:
         """A dotted lower-case word that names the rule."""
+
+    @property
+    def severity(self) -> Severity:
+        """The worst that a finding of the rule can be: a policy may turn a demand into a warning."""
 
     @property
     def sentence(self) -> str:

@@ -14,7 +14,7 @@ from attrs import Factory, evolve, frozen
 
 from measlog.appraisal.diff import align
 from measlog.appraisal.paths import Candidate, Following, follow
-from measlog.appraisal.result import Identified
+from measlog.appraisal.result import Identified, Severity
 from measlog.appraisal.rules.boundaries import separator_digests
 from measlog.appraisal.rules.command_line import explain_arguments
 from measlog.appraisal.rules.oem import OEM_FILE, operator_settings
@@ -53,6 +53,7 @@ class BootPaths:
     allow_boot_option_retries: bool = True
     allow_fallback: bool = True
     code: str = "boot-path"
+    severity: Severity = "error"
     sentence: str = (
         "Shim, GRUB and kernel are the release's; every command, file and kernel argument follows from its grub.cfg."
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from measlog.appraisal.result import Severity
 from measlog.registry import EventType
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Separators:
     """PCR 0 to 7 each hold exactly one separator, found by its digest, and none of an error (A4, A5, A6)."""
 
     code: str = "separators"
+    severity: Severity = "error"
     sentence: str = "The firmware closed PCR 0 to 7 with one separator each, and reported no error."
     registers: frozenset[int] = frozenset(_FIRMWARE)
 
@@ -117,6 +119,7 @@ class HandOver:
 
     allow_failed_attempts: bool = True
     code: str = "hand-over"
+    severity: Severity = "error"
     sentence: str = "The boot services were left once, successfully, and PCR 5 says nothing after that."
     registers: frozenset[int] = frozenset({5})
 

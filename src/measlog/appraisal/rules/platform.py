@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 
 from measlog.appraisal.baseline import PLATFORM_PCRS
+from measlog.appraisal.result import Severity
+from measlog.errors import PolicyError
 from measlog.registry import PCR_NAMES
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.appraisal.report import Report
 
-__all__ = ["Platform", "Untouched"]
+__all__ = ["OpenEnded", "Platform", "Untouched"]
 
 
 @frozen
@@ -22,6 +24,7 @@ class Platform:
 
     pcrs: tuple[int, ...] = PLATFORM_PCRS
     code: str = "platform.baseline"
+    severity: Severity = "error"
     sentence: str = "Firmware, settings and option ROMs are as they were seen on known-good machines."
     registers: frozenset[int] = frozenset()
 
@@ -69,6 +72,7 @@ class Untouched:
 
     pcrs: tuple[int, ...]
     code: str = "untouched"
+    severity: Severity = "error"
     sentence: str = "Nothing was measured into registers that this way of booting leaves alone."
     registers: frozenset[int] = Factory(frozenset)
 
@@ -93,6 +97,36 @@ class Untouched:
                 )
             else:
                 report.check(self.code, "the start value", pcr=pcr)
+
+
+_OPEN_ENDED = frozenset({10, 11, 12, 13, 15})
+
+
+@frozen
+class OpenEnded:
+    """Registers that the running system goes on extending are accepted with whatever value the quote has (A26).
+
+    Only registers that no firmware and no boot loader answers for can be open-ended. Nothing is concluded from them.
+    """
+
+    pcrs: tuple[int, ...] = field()
+    code: str = "open-ended"
+    severity: Severity = "error"
+    sentence: str = "Some registers are left to the running system, and nothing is concluded from them."
+    registers: frozenset[int] = Factory(frozenset)
+
+    @pcrs.validator
+    def _check(self, _: object, pcrs: tuple[int, ...]) -> None:
+        wrong = sorted(set(pcrs) - _OPEN_ENDED)
+        if wrong:
+            raise PolicyError(f"PCR {wrong[0]} cannot be open-ended: it is what the boot is judged by")
+
+    def appraise(self, case: Case, report: Report) -> None:
+        """See the class."""
+        for pcr in self.pcrs:
+            if case.quoted(pcr):
+                report.cover(pcr)
+                report.skip(PCR_NAMES[pcr], "the policy leaves it to the running system", pcr=pcr)
 
 
 def _prefix(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, field, frozen
 
+from measlog.appraisal.result import Severity
 from measlog.appraisal.secureboot import SecureBootState, read_state
 from measlog.errors import FormatError
 from measlog.records.signature_list import SignatureData, load_certificate
@@ -44,6 +45,7 @@ class SecureBoot:
     allow_mok: bool = False
     allow_dma_disabled: bool = False
     code: str = "secure-boot"
+    severity: Severity = "error"
     sentence: str = "Secure Boot was in the demanded state, set up in order and verified by authorities that are known."
     registers: frozenset[int] = Factory(lambda: frozenset({7}))
 

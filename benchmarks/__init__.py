@@ -1,0 +1,1 @@
+"""Measurements, each with its target: run ``python -m benchmarks.NAME``."""

@@ -18,6 +18,7 @@ from measlog.formats.pecoff import PeImage
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.authenticode import authenticode_digests
 from measlog.reference.manifest import BANKS, Certificate, Component, Grub, SbatEntry
+from measlog.reference.signers import image_signers, named_certificate
 from measlog.registry import SHIM_LOCK
 
 __all__ = ["certificate", "kernel_version", "parse_sbat", "program_role", "read_grub", "read_program", "vendor_data"]
@@ -45,11 +46,9 @@ def parse_sbat(raw: bytes) -> tuple[SbatEntry, ...]:
 def certificate(der: bytes) -> Certificate:
     """Subject, issuer and digest of an X.509 certificate; FormatError where ``der`` is none."""
     try:
-        read = x509.load_der_x509_certificate(der)
-        subject, issuer = read.subject.rfc4514_string(), read.issuer.rfc4514_string()
-    except (ValueError, UnicodeError, x509.UnsupportedGeneralNameType) as error:
+        return named_certificate(x509.load_der_x509_certificate(der), der)
+    except (ValueError, TypeError) as error:
         raise FormatError(f"not an X.509 certificate: {error}") from None
-    return Certificate(subject=subject, issuer=issuer, sha256=hashlib.sha256(der).digest())
 
 
 def vendor_data(raw: bytes) -> tuple[bytes, bytes]:
@@ -131,16 +130,18 @@ def read_program(
         version = kernel_version(data, image.architecture)
     elif role == "grub":
         version = next((entry.version for entry in sbat if entry.component == "grub"), None)
+    measured = authenticode_digests(data, BANKS, image=image)
     return Component(
         role=role,
         slot=slot,
         path=path,
         size=len(data),
         machine=image.architecture,
-        authenticode=authenticode_digests(data, BANKS, image=image),
+        authenticode=measured,
         flat=flat,
         version=version or None,
         sbat=sbat,
+        signers=image_signers(data, image, measured),
         vendor_certificates=certificates,
         vendor_db_sha256=hashlib.sha256(vendor[0]).digest() if vendor[0] else None,
         vendor_dbx_sha256=hashlib.sha256(vendor[1]).digest() if vendor[1] else None,

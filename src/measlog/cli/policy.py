@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from measlog.appraisal.policy import Policy, flatcar
+from measlog.appraisal.policy import AllOf, AnyOf, Policy, flatcar
 from measlog.appraisal.policy_file import load_policy
+from measlog.appraisal.rules.base import Rule
 from measlog.cli.errors import about
 from measlog.cli.files import KEY_LIMIT, read
 
-__all__ = ["NAMES", "choose_policy"]
+__all__ = ["NAMES", "choose_policy", "rule_sentences"]
 
 NAMES: Mapping[str, Callable[[], Policy]] = {
     "flatcar": lambda: flatcar(secure_boot=True),
@@ -26,3 +27,10 @@ def choose_policy(name: str) -> Policy:
     data = read(name, KEY_LIMIT)
     with about(name):
         return load_policy(data)
+
+
+def rule_sentences(rule: Rule) -> dict[str, str]:
+    """What each single rule within ``rule`` demands, by the rule's code."""
+    if isinstance(rule, AllOf | AnyOf):
+        return {code: text for inner in rule.rules for code, text in rule_sentences(inner).items()}
+    return {rule.code: rule.sentence}

@@ -9,7 +9,7 @@ from measlog.cli.evidence import EvidenceFiles, naming
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
 from measlog.cli.options import FILE, HEX, as_json
 from measlog.cli.output import emit, emit_json
-from measlog.cli.policy import NAMES, choose_policy
+from measlog.cli.policy import NAMES, choose_policy, rule_sentences
 from measlog.cli.spread import SpreadCommand
 from measlog.reference.manifest import ReferenceManifest
 from measlog.registry import ALGORITHMS_BY_NAME
@@ -85,7 +85,14 @@ def verify(
     if as_json:
         emit_json(result_document(result, verified, references))
     else:
-        emit(result_page(result, quoted=sorted(verified.values), manifests=references))
+        emit(
+            result_page(
+                result,
+                quoted=sorted(verified.values),
+                manifests=references,
+                sentences=rule_sentences(chosen.rule),
+            )
+        )
     return 0 if result.status == "affirming" else 1
 
 

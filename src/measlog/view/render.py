@@ -14,7 +14,7 @@ from measlog.view.summary import summary
 
 if TYPE_CHECKING:
     from measlog.appraisal.baseline import Baseline
-    from measlog.appraisal.result import AppraisalResult, Finding
+    from measlog.appraisal.result import AppraisalResult, Check, Finding
     from measlog.evidence import AttestationKey, Quote
     from measlog.log import Anomaly, Event, EventLog
     from measlog.reference.manifest import ReferenceManifest
@@ -185,8 +185,17 @@ def _facts(rows: Iterable[tuple[str, str]]) -> Grid:
     return Grid(columns=("", ""), rows=tuple((span(name), span(text)) for name, text in rows))
 
 
-def result_page(result: AppraisalResult, *, quoted: Sequence[int], manifests: Iterable[ReferenceManifest] = ()) -> Page:
-    """The verdict in plain words: findings first, then what was checked and why it passed, then what nobody knows."""
+def result_page(
+    result: AppraisalResult,
+    *,
+    quoted: Sequence[int],
+    manifests: Iterable[ReferenceManifest] = (),
+    sentences: Mapping[str, str] | None = None,
+) -> Page:
+    """The verdict in plain words: findings first, then what was checked and why it passed, then what nobody knows.
+
+    ``sentences`` say of each rule what it demands.
+    """
     words = {
         "affirming": "everything that the policy demands was compared and is as the references say",
         "warning": "nothing is wrong, but the references do not speak for all that the policy demands",
@@ -197,35 +206,49 @@ def result_page(result: AppraisalResult, *, quoted: Sequence[int], manifests: It
         (Span(result.status, _STATUS_STYLES[result.status]), Span(f": {words[result.status]}")),
         span(f"policy {result.policy}, bank {result.bank}, quoted PCR {listed(quoted)}"),
         span(f"attestation key {result.ak_fingerprint[:16]}, vouched for by: {result.ak_trust}"),
+        span("the quote is by this key and for this nonce, and the log replays to the quoted registers"),
     ]
     for manifest in manifests:
         signers = ", ".join(key[:16] for key in manifest.signed_by or ()) or "nobody"
         parts.append(span(f"manifest {manifest.name}, version {manifest.version}, signed by {signers}"))
     for item in result.identified:
-        place = ", ".join(filter(None, (item.slot and f"slot {item.slot}", item.boot_path)))
+        place = item.boot_path or (item.slot and f"slot {item.slot}")
         parts.append(span(f"identified: {item.component} is {item.release}" + (f" ({place})" if place else "")))
     if result.findings:
-        parts += [span(""), span(f"findings ({len(result.findings)})", "bold")]
+        parts += [span(""), span("findings", "bold")]
         for finding in result.findings:
             parts += _finding_lines(finding)
     if result.checked:
-        rows = tuple(
-            (
-                span("-" if c.pcr is None else f"PCR {c.pcr}"),
-                span(listed(c.events) or "-"),
-                span(c.rule),
-                span(_clipped_raw(c.against)),
-            )
-            for c in result.checked
-        )
-        parts += [span(""), span(f"checked and passed ({len(rows)})", "bold")]
-        parts.append(Grid(columns=("register", "events", "rule", "against"), rows=rows))
+        # A rule with an error has its sentence broken, though some of what it compared was right.
+        failed = any(finding.severity == "error" for finding in result.findings)
+        parts += [span(""), span(f"checked and {'right all the same' if failed else 'passed'}", "bold")]
+        parts += _checked_lines(result.checked, {} if failed else sentences or {})
     if result.not_covered:
-        parts += [span(""), span(f"not covered ({len(result.not_covered)})", "bold")]
+        parts += [span(""), span("not covered", "bold")]
         for missing in result.not_covered:
             where = "" if missing.pcr is None else f"PCR {missing.pcr}, "
             parts.append(span(f"  {where}{missing.subject}: {missing.reason}"))
     return Page(parts=tuple(parts))
+
+
+def _checked_lines(checks: Iterable[Check], sentences: Mapping[str, str]) -> list[Cell]:
+    grouped: dict[str, dict[str, list[Check]]] = {}
+    for check in checks:
+        grouped.setdefault(check.rule, {}).setdefault(check.against, []).append(check)
+    lines: list[Cell] = []
+    for rule, by_reference in grouped.items():
+        sentence = sentences.get(rule)
+        lines.append(span(f"  {rule}" + (f": {sentence}" if sentence else "")))
+        for against, members in by_reference.items():
+            where = ", ".join(filter(None, map(_where_checked, members)))
+            lines.append(span(f"    {where or 'the whole log'}: compared with {_clipped_raw(against)}", "dim"))
+    return lines
+
+
+def _where_checked(check: Check) -> str:
+    register = "" if check.pcr is None else f"PCR {check.pcr}"
+    events = "" if not check.events else f"event{'s' if len(check.events) > 1 else ''} {listed(check.events)}"
+    return f"{register} ({events})" if register and events else register or events
 
 
 def _clipped_raw(text: str) -> str:

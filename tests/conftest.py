@@ -30,6 +30,8 @@ def shared_path(*parts: str) -> Path:
     """A path in the shared data; skips the calling test, saying so, where there is none."""
     path = SHARED.joinpath(*parts)
     if not SHARED.is_dir():
+        if os.environ.get("MEASLOG_REQUIRE_SHARED"):
+            pytest.fail("needs ../shared, which is not beside this checkout, and MEASLOG_REQUIRE_SHARED is set")
         pytest.skip("needs ../shared, which is not beside this checkout")
     return path
 

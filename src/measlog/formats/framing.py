@@ -45,7 +45,7 @@ _LEGACY_STARTS = frozenset(
 _MIN_FILLER_FF = 5
 _MIN_FILLER_ZERO_AGILE = 9
 _MIN_FILLER_ZERO_LEGACY = _LEGACY_HEADER.size
-_WINDOW = 1 << 16
+_FIRST_WINDOW, _WINDOW = 64, 1 << 16
 
 
 class Row(NamedTuple):
@@ -129,18 +129,11 @@ def frame_log(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Frame:
             path="events[0]",
             clause=_CLAUSE_EVENT,
         )
-    first = _legacy_row(data, 0, 0, index, kind, digest, size, limits)
-    if kind == _NO_ACTION and data[first.data_start : first.data_start + 16] == SPEC_ID_03:
-        return _frame_agile(data, first, limits)
+    start = _LEGACY_HEADER.size
+    if kind == _NO_ACTION and data.startswith(SPEC_ID_03, start, start + size):
+        _check_data(data, 0, start, size, limits, _CLAUSE_EVENT)
+        return _frame_agile(data, Row(0, index, kind, (digest,), start, start + size), limits)
     return _frame_legacy(data, limits)
-
-
-def _legacy_row(
-    data: bytes, number: int, offset: int, index: int, kind: int, digest: bytes, size: int, limits: Limits
-) -> Row:
-    start = offset + _LEGACY_HEADER.size
-    _check_data(data, number, start, size, limits, _CLAUSE_EVENT)
-    return Row(offset, index, kind, (digest,), start, start + size)
 
 
 def _check_data(data: bytes, number: int, start: int, size: int, limits: Limits, clause: str) -> None:
@@ -163,8 +156,10 @@ def _check_data(data: bytes, number: int, start: int, size: int, limits: Limits,
 
 def _frame_legacy(data: bytes, limits: Limits) -> Frame:
     rows: list[Row] = []
+    append = rows.append
     anomalies: list[FrameAnomaly] = []
     end, position = len(data), 0
+    max_events, max_size = limits.events, limits.event_size
     uniform = _uniform_tail(data)
     unpack, header_size = _LEGACY_HEADER.unpack_from, _LEGACY_HEADER.size
     filler: Filler | None = None
@@ -177,15 +172,16 @@ def _frame_legacy(data: bytes, limits: Limits) -> Frame:
         if data[position] == 0xFF and _terminated(data, position):
             tail = position
             break
-        number = len(rows)
-        if number >= limits.events:
+        if len(rows) >= max_events:
             raise _too_many(limits, position)
         if end - position < header_size:
-            raise _cut(number, position, end, _CLAUSE_EVENT)
+            raise _cut(len(rows), position, end, _CLAUSE_EVENT)
         index, kind, digest, size = unpack(data, position)
-        row = _legacy_row(data, number, position, index, kind, digest, size, limits)
-        rows.append(row)
-        position = row.data_end
+        start = position + header_size
+        if size > end - start or size > max_size:
+            _check_data(data, len(rows), start, size, limits, _CLAUSE_EVENT)
+        append(Row(position, index, kind, (digest,), start, start + size))
+        position = start + size
     if tail is not None:
         anomalies.append(_tail_anomaly(tail, end))
     return Frame(
@@ -385,14 +381,15 @@ def _uniform_tail(data: bytes) -> int:
     last, end = data[-1:], len(data)
     if last not in {b"\x00", b"\xff"}:
         return end
-    # Window by window, so that a log of many megabytes is not copied whole.
+    # Window by window, the last few bytes first, so that neither small logs nor large ones are copied whole.
+    window = _FIRST_WINDOW
     while end:
-        start = max(0, end - _WINDOW)
+        start = max(0, end - window)
         kept = len(data[start:end].rstrip(last))
+        end, window = start + kept, _WINDOW
         if kept:
-            return start + kept
-        end = start
-    return 0
+            break
+    return end
 
 
 def _filler(data: bytes, position: int, min_zero: int) -> Filler | None:

@@ -37,6 +37,7 @@ _RTMR_COUNT = 4
 _NO_ACTION = EventType.EV_NO_ACTION.value
 _HCRTM = EventType.EV_EFI_HCRTM_EVENT.value
 _STARTUP_LOCALITY = b"StartupLocality\0"
+_MAY_STATE = frozenset({_NO_ACTION, _HCRTM})
 _LOCALITIES = frozenset({0, 3, 4})
 _LOCALITY_HCRTM = 4
 
@@ -112,6 +113,10 @@ def startup_locality(data: bytes, rows: Iterable[Row]) -> tuple[int | None, Loca
     """
     locality: int | None = None
     extended = False
+    rows = tuple(rows)
+    # Most logs state nothing: they are told at a glance.
+    if not [row for row in rows if row[2] in _MAY_STATE and _may_state(data, row)]:
+        return None, None
     for number, row in enumerate(rows):
         if row.type == _NO_ACTION:
             if data[row.data_start : row.data_start + 16] != _STARTUP_LOCALITY:
@@ -129,6 +134,10 @@ def startup_locality(data: bytes, rows: Iterable[Row]) -> tuple[int | None, Loca
                 locality = _LOCALITY_HCRTM
             extended = True
     return locality, None
+
+
+def _may_state(data: bytes, row: Row) -> bool:
+    return row.type == _HCRTM or data.startswith(_STARTUP_LOCALITY, row.data_start)
 
 
 def _locality_problem(data: bytes, row: Row, *, repeated: bool, late: bool) -> str | None:
@@ -168,6 +177,7 @@ def replay_bank(data: bytes, rows: Iterable[Row], *, algorithm: str, column: int
             states[0] = start_value(0, size, locality=locality)
     else:
         limit = _RTMR_COUNT + 1
+    zero = bytes(size)
     get = states.get
     for number, (_, register, kind_of_event, digests, _, _) in enumerate(rows):
         if kind_of_event == _NO_ACTION or register >= limit:
@@ -177,7 +187,7 @@ def replay_bank(data: bytes, rows: Iterable[Row], *, algorithm: str, column: int
             raise ReplayError(f"events[{number}]: the event has no digest for {algorithm}", check="digest-missing")
         state = get(register)
         if state is None:
-            state = bytes(size) if kind == "rtmr" else start_value(register, size, launched=True)
+            state = zero  # PCR 17 to 22 too: only a dynamic launch, which sets them to zero, can write to them
         states[register] = new(state + digest).digest()
     if kind == "rtmr":
         states.pop(0, None)  # MRTD is measured by the TDX module at build time; no event extends it

@@ -1,0 +1,47 @@
+"""Predicted boots as a document for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from measlog.flatcar.boot import PredictedBoot
+
+__all__ = ["prediction_document"]
+
+
+def prediction_document(boots: Sequence[PredictedBoot], *, banks: Sequence[str] = ("sha256",)) -> dict[str, Any]:
+    """What ``predict --format json`` prints: bytes are lower-case hexadecimal, text that is not UTF-8 is escaped."""
+    return {"measlog": "predict/1", "boots": [_boot(boot, banks) for boot in boots]}
+
+
+def _boot(boot: PredictedBoot, banks: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": boot.name,
+        "release": boot.release,
+        "bootloader": boot.bootloader,
+        "slot": boot.slot,
+        "chosen": boot.chosen,
+        "first_boot": boot.first_boot,
+        "secure_boot": boot.secure_boot,
+        "oem": boot.oem,
+        "outcome": boot.outcome,
+        "pcrs": {
+            bank: {str(pcr): value.hex() for pcr, value in boot.pcrs[bank].items()}
+            for bank in banks
+            if bank in boot.pcrs
+        },
+        "unknown": {str(pcr): why for pcr, why in sorted(boot.unknown.items())},
+        "assumptions": list(boot.assumptions),
+        "command_line": boot.command_line,
+        "events": [
+            {
+                "pcr": event.pcr,
+                "kind": event.kind,
+                "type": int(event.type),
+                "text": event.text.decode("utf-8", "backslashreplace"),
+                "digests": {bank: event.digests[bank].hex() for bank in banks if bank in event.digests},
+            }
+            for event in boot.events
+        ],
+    }

@@ -7,7 +7,7 @@ step() { # NAME COMMAND...: run it, say how long it took, end everything where i
   echo
   echo "=== $name"
   # A plain call, so that errexit holds inside functions.
-  trap 'echo "=== FAILED: '"${name//\'/}"' (after $((SECONDS - '"$began"')) s)"' ERR
+  trap 'echo "=== FAILED: '"${name//\'/}"' (after $((SECONDS - '"$began"')) s)" >&2' ERR
   set -E
   "$@"
   set +E
@@ -43,13 +43,7 @@ fresh_clone() { # FOLDER
 
 network_settings() { # the environment by which this machine reaches package indexes, one NAME=VALUE a line
   env | grep -E '^(PIP_[A-Z_]+|[A-Za-z]+_(proxy|PROXY)|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|GIT_SSL_CAINFO)=' || true
-  local user
-  for user in "${XDG_CONFIG_HOME:-$HOME/.config}/pip/pip.conf" "$HOME/.pip/pip.conf"; do
-    if [ -z "${PIP_CONFIG_FILE:-}" ] && [ -r "$user" ]; then
-      echo "PIP_CONFIG_FILE=$user"
-      break
-    fi
-  done
+  python3 "$root/.ci/pip_settings.py" index
 }
 
 in_clean() { # FOLDER COMMAND: in FOLDER/measlog, with the home FOLDER/home
@@ -100,7 +94,7 @@ machine_settings() { # FOLDER: name resolution, certificates and pip's files, as
   local file
   cp -L /etc/resolv.conf /etc/hosts "$1/etc/"
   cp -L /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/ca-certificates.crt"
-  pip_files | while read -r file; do
+  python3 "$root/.ci/pip_settings.py" files | while read -r file; do
     mkdir -p "$1$(dirname "$file")"
     if [ -d "$file" ]; then
       mkdir -p "$1$file"
@@ -108,31 +102,12 @@ machine_settings() { # FOLDER: name resolution, certificates and pip's files, as
       install -m 644 "$file" "$1$file"
     fi
   done
-  # What only root may enter (a configuration in root's home, say) is opened for the visitor of this root.
-  pip_files | while read -r file; do
-    file=$1$(dirname "$file")
-    while [ "$file" != "$1" ]; do
-      chmod a+rx "$file"
-      file=$(dirname "$file")
-    done
-  done
-}
-
-pip_files() { # pip's configuration files, and the files and folders that they and the environment name
-  local word
-  {
-    python3 -m pip config debug 2>/dev/null | sed -n 's/^ *\(\/[^,]*\), exists: True$/\1/p'
-    { python3 -m pip config list 2>/dev/null; network_settings; } | sed "s/^[^=]*=//" | tr -d "'\"" | tr ' ' '\n' |
-      sed -n 's|^file://||; /^\//p'
-  } | sort -u | while read -r word; do
-    if [ -e "$word" ]; then echo "$word"; fi
-  done
 }
 
 in_debian() { # FOLDER COMMAND: as the user of that root, in a mount namespace of its own, gone when it ends
   local settings=() folders=()
   mapfile -t settings < <(network_settings)
-  mapfile -t folders < <(pip_files | while read -r word; do if [ -d "$word" ]; then echo "$word"; fi; done)
+  mapfile -t folders < <(python3 "$root/.ci/pip_settings.py" files | while read -r word; do if [ -d "$word" ]; then echo "$word"; fi; done)
   # shellcheck disable=SC2016  # expanded by the inner shell
   unshare --mount --propagation private bash -euc '
     target=$1 command=$2
@@ -165,6 +140,11 @@ assert (place.parent / "py.typed").is_file()
 for schema in (importlib.resources.files("measlog") / "schemas").iterdir():
     json.loads(schema.read_text())
 ')
+}
+
+lab_packages() {
+  python -m fixtures.lab packages --install
+  apt-get -q -y --no-install-recommends install openssl osslsigncode
 }
 
 tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there

@@ -34,6 +34,8 @@ class Limits:
     file_size: int = _count(512 << 20)
     """One file on a disk image (kernel, initrd, boot loader)."""
     partitions: int = _count(1024)
+    image_size: int = _count(64 << 30)
+    """A disk image when it is unpacked."""
 
 
 DEFAULT_LIMITS = Limits()

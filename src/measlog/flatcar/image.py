@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 from uuid import UUID
 
 from attrs import evolve, field, frozen
@@ -16,7 +17,8 @@ from measlog.errors import FormatError, ManifestError, TruncatedError, Unsupport
 from measlog.flatcar.boot import boot_paths
 from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED
-from measlog.flatcar.scan import Progress, TreeScan, scan
+from measlog.flatcar.scan import BackgroundDigest, Progress, TreeScan, scan
+from measlog.flatcar.unpack import QEMU_FORMATS, SparseWriter, container_kind, convert, unpack
 from measlog.flatcar.verity import HashTree, VerityLayout
 from measlog.formats.blocks import Blocks, Window
 from measlog.formats.fat import FatVolume
@@ -79,23 +81,55 @@ class Image:
         limits: Limits = DEFAULT_LIMITS,
         progress: Progress | None = None,
     ) -> Self:
-        """Read the disk image at ``path`` once, whole.
+        """Read the disk image at ``path`` once, whole: raw, compressed, in an archive, or in a hypervisor's format.
 
         ``verity=False`` leaves USR unchecked and says so in the manifest; ``progress`` is called with the bytes done and
         those there are in all. Raises FormatError with the place in the image where it is not what Flatcar's layout
         demands, or where USR is not what its kernel expects, and OSError where the file cannot be read.
         """
         place = Path(path)
-        with place.open("rb") as stream:
-            blocks = FileBlocks(stream.fileno(), os.fstat(stream.fileno()).st_size)
-            image, digest = cls._read(place.name, blocks, verity=verity, limits=limits, progress=progress)
-        return evolve(image, sources=(Source(name=place.name, size=blocks.size, sha256=digest),))
+        with place.open("rb") as stream, tempfile.TemporaryDirectory(prefix="measlog-") as folder:
+            size = os.fstat(stream.fileno()).st_size
+            packed = FileBlocks(stream.fileno(), size)
+            kind = container_kind(packed.read(0, min(size, 1024)), packed.read(max(size - 512, 0), min(size, 512)))
+            if kind is None:
+                image, digest = cls._read(place.name, packed, verity=verity, limits=limits, progress=progress)
+                assert digest is not None
+            else:
+                whole = BackgroundDigest(packed, progress)
+                try:
+                    image = cls._unpacked(place, stream, kind, Path(folder), verity=verity, limits=limits)
+                finally:
+                    digest = whole.result()
+        return evolve(image, sources=(Source(name=place.name, size=size, sha256=digest),))
+
+    @classmethod
+    def _unpacked(
+        cls, place: Path, stream: IO[bytes], kind: str, folder: Path, *, verity: bool, limits: Limits
+    ) -> Self:
+        """The image in a container of the kind named; the raw disk lies in ``folder`` as a sparse file meanwhile."""
+        target = folder / "disk"
+        with target.open("w+b") as raw:
+            if kind in QEMU_FORMATS:
+                convert(str(place.resolve()), kind, str(target), limits=limits)
+            else:
+                unpack(stream, kind, SparseWriter(raw), limits=limits)
+        with target.open("rb") as disk:
+            blocks = FileBlocks(disk.fileno(), os.fstat(disk.fileno()).st_size)
+            return cls._read(place.name, blocks, verity=verity, limits=limits, whole=False)[0]
 
     @classmethod
     def _read(
-        cls, name: str, blocks: Blocks, *, verity: bool, limits: Limits, progress: Progress | None
-    ) -> tuple[Self, bytes]:
-        """The image in ``blocks``, without its source, and the SHA-256 of the whole."""
+        cls,
+        name: str,
+        blocks: Blocks,
+        *,
+        verity: bool,
+        limits: Limits,
+        whole: bool = True,
+        progress: Progress | None = None,
+    ) -> tuple[Self, bytes | None]:
+        """The image in ``blocks``, without its source, and the SHA-256 of the whole where that is asked for."""
         gpt = Gpt.read(blocks, limits=limits)
         gpt.check_backup(blocks, limits=limits)
         esp_number = _esp_number(gpt)
@@ -114,6 +148,7 @@ class Image:
         digest, scans = scan(
             blocks,
             lambda pool: [TreeScan(start=start, tree=HashTree(layout, executor=pool)) for start, layout in layouts],
+            whole=whole,
             progress=progress,
         )
         if verity:

@@ -14,7 +14,7 @@ from attrs.validators import instance_of
 from measlog.flatcar.verity import HashTree
 from measlog.formats.blocks import Blocks
 
-__all__ = ["Progress", "TreeScan", "scan"]
+__all__ = ["BackgroundDigest", "Progress", "TreeScan", "scan"]
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes there are in all."""
@@ -32,22 +32,31 @@ class TreeScan:
 
 
 def scan(
-    blocks: Blocks, trees: Callable[[ThreadPoolExecutor], Sequence[TreeScan]], *, progress: Progress | None = None
-) -> tuple[bytes, Sequence[TreeScan]]:
+    blocks: Blocks,
+    trees: Callable[[ThreadPoolExecutor], Sequence[TreeScan]],
+    *,
+    whole: bool = True,
+    progress: Progress | None = None,
+) -> tuple[bytes | None, Sequence[TreeScan]]:
     """Read all of ``blocks`` once: the SHA-256 of the whole, and the trees that ``trees`` made, fed with their data.
+
+    With ``whole=False`` only the trees' data is read, and there is no digest.
 
     One thread makes the digest of the whole, the others hash blocks; at most a few pieces of 4 MiB are held.
     """
     with (
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-digest") as whole,
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-digest") as digester,
         ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="measlog-tree") as pool,
     ):
         parts = trees(pool)
         digest = hashlib.sha256()
         pending: deque[Future[None]] = deque()
         for offset, length, tree in _pieces(blocks.size, parts):
+            if tree is None and not whole:
+                continue
             data = blocks.read(offset, length)
-            pending.append(whole.submit(digest.update, data))
+            if whole:
+                pending.append(digester.submit(digest.update, data))
             if tree is not None:
                 tree.update(data)
             while len(pending) > PENDING:
@@ -56,7 +65,7 @@ def scan(
                 progress(offset + length, blocks.size)
         while pending:
             pending.popleft().result()
-        return digest.digest(), parts
+        return digest.digest() if whole else None, parts
 
 
 def _pieces(size: int, parts: Sequence[TreeScan]) -> Iterator[tuple[int, int, HashTree | None]]:
@@ -72,3 +81,27 @@ def _pieces(size: int, parts: Sequence[TreeScan]) -> Iterator[tuple[int, int, Ha
 def _steps(start: int, stop: int) -> Iterator[tuple[int, int]]:
     for offset in range(start, stop, CHUNK):
         yield offset, min(CHUNK, stop - offset)
+
+
+class BackgroundDigest:
+    """SHA-256 of a file that another thread unpacks meanwhile; the system reads it from the disk once for both."""
+
+    def __init__(self, blocks: Blocks, progress: Progress | None = None) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-digest")
+        self._future = self._pool.submit(_digest, blocks, progress)
+
+    def result(self) -> bytes:
+        """The digest, when the thread is done."""
+        try:
+            return self._future.result()
+        finally:
+            self._pool.shutdown()
+
+
+def _digest(blocks: Blocks, progress: Progress | None) -> bytes:
+    digest = hashlib.sha256()
+    for offset, length in _steps(0, blocks.size):
+        digest.update(blocks.read(offset, length))
+        if progress is not None:
+            progress(offset + length, blocks.size)
+    return digest.digest()

@@ -46,7 +46,7 @@ def test_any_of_takes_the_one_that_holds_and_reports_the_one_that_is_closest() -
     assert appraise(Policy(name="either", rule=AnyOf((off, on)), required={7})).status == "affirming"
     result = appraise(Policy(name="neither", rule=AnyOf((off, AllOf((off, Untouched((4,)))))), required={7}))
     assert result.status == "contraindicated"
-    assert codes(result) == {"secureboot.state"}
+    assert codes(result) == {"secureboot.state", "secureboot.authority-order"}
 
 
 def test_any_of_is_not_satisfied_by_a_rule_that_compares_nothing() -> None:

@@ -105,7 +105,8 @@ def test_the_good_boot_had_secure_boot_on() -> None:
 
 
 def test_a_policy_for_off_refuses_on() -> None:
-    assert codes(appraise(OFF)) == {"secureboot.state"}
+    # That images were verified does not go with Secure Boot off either.
+    assert codes(appraise(OFF)) == {"secureboot.state", "secureboot.authority-order"}
 
 
 SHA256_LIST = UUID("c1c41626-504c-4092-aca9-41f936934328")
@@ -200,6 +201,18 @@ def test_no_authority_is_no_secure_boot() -> None:
     """A28: on, and nothing that verified anything."""
     result = appraise(ON, lambda events: (e for e in events if e.type != AUTHORITY))
     assert codes(result) == {"secureboot.no-authority"}
+
+
+def test_a_late_separator_is_a_variation_that_the_policy_names() -> None:
+    """Q9: some firmware closes PCR 7 when it hands over to the system."""
+
+    def change(events: tuple[ForgedEvent, ...]) -> Iterable[ForgedEvent]:
+        rest = [e for e in events if not (e.pcr == 7 and e.type == SEPARATOR)]
+        return [*rest, next(e for e in events if e.pcr == 7 and e.type == SEPARATOR)]
+
+    assert codes(appraise(ON, change)) == {"secureboot.authority-early"}
+    late = Policy(name="late", rule=SecureBoot(allow_late_separator=True), required={7})
+    assert appraise(late, change).status == "affirming"
 
 
 def test_the_revocations_that_the_policy_demands() -> None:

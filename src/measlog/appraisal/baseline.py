@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import field, frozen
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["PLATFORM_PCRS", "Baseline", "Variation"]
 
 PLATFORM_PCRS = (0, 1, 2, 3, 5, 6)
-"""What firmware and platform decide. PCR 4 and 7 to 9 and 14 have references of their own."""
+"""What firmware and platform decide. PCR 4, 8, 9 and 14 have references of their own; of PCR 7 the keys are learned."""
+
+_LEARNED = (*PLATFORM_PCRS, 7)
 
 FORMAT = "measlog.baseline/1"
 _SIZE_LIMIT = 16 << 20
@@ -40,7 +43,10 @@ class Variation:
 
 @frozen(kw_only=True)
 class Baseline:
-    """Histories of platform registers in one bank: for each register the digest sequences that were observed."""
+    """Histories of platform registers in one bank: for each register the digest sequences that were observed.
+
+    Of PCR 7 the part before the separator: the keys. What follows depends on the release.
+    """
 
     bank: str
     samples: int
@@ -61,12 +67,13 @@ class Baseline:
                 raise ManifestError(f"samples of the banks {bank} and {verified.bank} cannot be mixed")
             bank = verified.bank
             count += 1
-            for pcr in PLATFORM_PCRS:
+            for pcr in _LEARNED:
                 if pcr not in verified.values:
                     continue
-                history = tuple(
-                    e.digests[bank] for e in verified.log if e.pcr == pcr and e.type != EventType.EV_NO_ACTION
-                )
+                events = [e for e in verified.log if e.pcr == pcr and e.type != EventType.EV_NO_ACTION]
+                if pcr == 7:
+                    events = list(takewhile(lambda e: e.type != EventType.EV_SEPARATOR, events))
+                history = tuple(e.digests[bank] for e in events)
                 sequences = found.setdefault(pcr, [])
                 if history and history not in sequences:
                     sequences.append(history)
@@ -125,7 +132,7 @@ class Baseline:
         digests = [d for sequences in histories.values() for sequence in sequences for d in sequence]
         if not isinstance(samples, int) or samples < 1 or not (model is None or isinstance(model, str)):
             raise ManifestError("this is no baseline: samples or model")
-        if set(histories) - set(PLATFORM_PCRS) or any(len(d) != size for d in digests) or not digests:
+        if set(histories) - set(_LEARNED) or any(len(d) != size for d in digests) or not digests:
             raise ManifestError("this is no baseline: registers or digests are not those of a platform")
         return cls(bank=bank, samples=samples, model=model, histories=histories)
 

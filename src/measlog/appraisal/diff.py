@@ -66,6 +66,16 @@ class HistoryDiff:
             found.setdefault(row.pcr, row)
         return found
 
+    def __str__(self) -> str:
+        from measlog.view.compare import diff_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return diff_page(self).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import diff_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return diff_html(self)
+
     def __repr__(self) -> str:
         count = len(self.differences)
         registers = ", ".join(f"PCR {pcr}" for pcr in self.first_divergence)

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from measlog.appraisal.report import Report
 from measlog.appraisal.result import Severity
-from measlog.appraisal.rules.banks import ConsistentBanks, MeasuredBank, SoundLog
+from measlog.appraisal.rules.banks import ConsistentBanks, HashedData, MeasuredBank, SoundLog
 from measlog.appraisal.rules.base import Rule
 from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
@@ -162,6 +162,8 @@ def flatcar(
     allow_dma_disabled: bool = False,
     allow_boot_option_retries: bool = True,
     allow_fallback: bool = True,
+    allow_silent_boot_manager: bool = False,
+    allow_late_separator: bool = False,
     open_ended: Iterable[int] = (),
 ) -> Policy:
     """The policy for Flatcar Container Linux booted by shim and GRUB.
@@ -171,7 +173,8 @@ def flatcar(
     ``grub.cfg`` files that machines may have, ``allowed_arguments`` kernel arguments that such files may add. Allowed
     variation: boot options that failed before the one that booted (``allow_boot_option_retries``), and exits from
     boot services that failed before the one that succeeded, and the other slot where the chosen one did not start
-    (``allow_fallback``). Registers that the running system goes on extending (10, 15) are accepted with whatever the
+    (``allow_fallback``), a firmware that does not measure what it calls (``allow_silent_boot_manager``) or closes PCR 7 late
+    (``allow_late_separator``). Registers that the running system goes on extending (10, 15) are accepted with whatever the
     quote says where ``open_ended`` names them.
     """
     open_ended = tuple(open_ended)
@@ -182,6 +185,7 @@ def flatcar(
                 SoundLog(),
                 MeasuredBank(),
                 ConsistentBanks(),
+                HashedData(),
                 Separators(),
                 HandOver(),
                 SecureBoot(
@@ -190,6 +194,7 @@ def flatcar(
                     minimum_dbx=frozenset(minimum_dbx),
                     allow_mok=allow_mok,
                     allow_dma_disabled=allow_dma_disabled,
+                    allow_late_separator=allow_late_separator,
                 ),
                 BootPaths(
                     secure_boot=secure_boot,
@@ -197,6 +202,7 @@ def flatcar(
                     oem_grub_cfg=tuple(oem_grub_cfg),
                     allow_boot_option_retries=allow_boot_option_retries,
                     allow_fallback=allow_fallback,
+                    allow_silent_boot_manager=allow_silent_boot_manager,
                 ),
                 Untouched((11, 12, 13)),
                 Platform(),

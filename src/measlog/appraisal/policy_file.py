@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 
 from measlog.appraisal.policy import AllOf, AnyOf, Policy, UnsafeAcceptAll, flatcar
-from measlog.appraisal.rules.banks import ConsistentBanks, MeasuredBank, SoundLog
+from measlog.appraisal.rules.banks import ConsistentBanks, HashedData, MeasuredBank, SoundLog
 from measlog.appraisal.rules.base import Rule
 from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
@@ -40,6 +40,7 @@ _RULES: Mapping[str, type[Any]] = {
     "bank-consistent": ConsistentBanks,
     "bank-measured": MeasuredBank,
     "boot-path": BootPaths,
+    "event-hashed": HashedData,
     "hand-over": HandOver,
     "log-sound": SoundLog,
     "open-ended": OpenEnded,
@@ -102,7 +103,9 @@ _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "allow_dma_disabled": _boolean,
     "allow_failed_attempts": _boolean,
     "allow_fallback": _boolean,
+    "allow_late_separator": _boolean,
     "allow_mok": _boolean,
+    "allow_silent_boot_manager": _boolean,
     "allowed_arguments": _texts,
     "enabled": _boolean,
     "minimum_dbx": _digests,
@@ -210,6 +213,10 @@ class _Reader:
                 raise self._fail(key, f"the rule {kind} has no parameter {key}")
         if rule in {Untouched, OpenEnded} and "pcrs" not in table:
             raise self._fail("kind", f"the rule {kind} needs pcrs", kind)
-        made = rule(**{key: self._value(key, value) for key, value in table.items()})
+        arguments = {key: self._value(key, value) for key, value in table.items()}
+        try:
+            made = rule(**arguments)
+        except PolicyError as error:
+            raise self._fail("kind", str(error), kind) from None
         assert isinstance(made, Rule)
         return made

@@ -97,6 +97,20 @@ class AppraisalResult:
     clock_info: ClockInfo = field(repr=False)
     firmware_version: int = field(repr=False)
 
+    def __repr__(self) -> str:
+        worst = f", first: {self.findings[0].code}" if self.findings else ""
+        return f"<AppraisalResult {self.status}: {len(self.findings)} findings{worst}>"
+
+    def __str__(self) -> str:
+        from measlog.view.render import result_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return result_page(self).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import result_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return result_html(self)
+
     def __bool__(self) -> bool:
         """Refused: ``if result`` would take a warning for a pass."""
         raise TypeError("an appraisal result is not true or false: compare result.status")

@@ -61,7 +61,8 @@ class Authority:
 
     measured: Measured
     variable: VariableData
-    quirk: str | None = None
+    early: bool = False
+    """Whether it stands before the separator, which some firmware measures only at the hand-over (Q9)."""
 
     @property
     def id(self) -> VariableId:
@@ -146,8 +147,7 @@ def read_state(case: Case) -> SecureBootState:
         elif event.type == EventType.EV_EFI_VARIABLE_AUTHORITY:
             variable = _authenticated(case, measured, state)
             if variable is not None:
-                quirk = event.check(case.bank).quirk
-                state.authorities.append(Authority(measured=measured, variable=variable, quirk=quirk))
+                state.authorities.append(Authority(measured=measured, variable=variable, early=not closed))
                 state.explained.append(number)
         elif measured.digest == case.digest(DEBUG_MODE):
             state.actions.append(("debug", measured))

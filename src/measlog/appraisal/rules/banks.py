@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.appraisal.report import Report
 
-__all__ = ["ConsistentBanks", "MeasuredBank", "SoundLog"]
+__all__ = ["ConsistentBanks", "HashedData", "MeasuredBank", "SoundLog"]
 
 _FIRMWARE = range(8)
 
@@ -91,3 +91,38 @@ class ConsistentBanks:
                         pcr=event.pcr,
                         event=event.index,
                     )
+
+
+@frozen
+class HashedData:
+    """Where a digest must follow from the event's data, it does (A1, A2, A47).
+
+    The digest is what counts, but an event whose text is not what was hashed was written to mislead its reader.
+    """
+
+    pcrs: tuple[int, ...] = (4, 5, 7, 8, 9, 14)
+    code: str = "event.hashed"
+    severity: Severity = "error"
+    sentence: str = "The data of every event is what its digest was computed from, where that can be told."
+    registers: frozenset[int] = frozenset()
+
+    def appraise(self, case: Case, report: Report) -> None:
+        """See the class."""
+        for pcr in self.pcrs:
+            if not case.quoted(pcr):
+                continue
+            found = []
+            for measured in case.history(pcr):
+                check = measured.event.check(case.bank)
+                if check.status == "matches":
+                    found.append(measured.index)
+                elif check.status == "differs":
+                    report.find(
+                        "event.data",
+                        f"the data of an event in PCR {pcr} is not what was hashed",
+                        pcr=pcr,
+                        event=measured.index,
+                        expected=measured.digest,
+                    )
+            if found:
+                report.check(self.code, "the digest rules of the event types", pcr=pcr, events=found)

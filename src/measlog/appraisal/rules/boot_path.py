@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from attrs import Factory, evolve, frozen
 
 from measlog.appraisal.diff import align
-from measlog.appraisal.paths import Candidate, Following, follow
+from measlog.appraisal.paths import Candidate, Following, Owner, follow
 from measlog.appraisal.result import Identified, Severity
 from measlog.appraisal.rules.boundaries import separator_digests
 from measlog.appraisal.rules.command_line import explain_arguments
 from measlog.appraisal.rules.oem import OEM_FILE, operator_settings
 from measlog.flatcar.boot import CALLING, RETURNING
+from measlog.records.device_path import DevicePath
+from measlog.records.image import ImageLoadEvent
 from measlog.registry import PCR_NAMES, EventType
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ __all__ = ["BootPaths"]
 _REGISTERS = (4, 8, 9, 14)
 _MANDATORY = frozenset({4, 8, 9})
 _MAX_DIFFERENCES = 24
+_FILE_PATH = (4, 4)
+"""Media device path, file path (UEFI 2.10, clause 10.3.5.4)."""
 _IMAGE = EventType.EV_EFI_BOOT_SERVICES_APPLICATION
 
 Followed = tuple[Candidate, tuple[Following, ...]]
@@ -44,7 +48,8 @@ class BootPaths:
     Variation that is admitted by name: ``oem_grub_cfg``, contents that the OEM partition's ``grub.cfg`` may have;
     ``allowed_arguments``, kernel arguments that any other OEM ``grub.cfg`` which does nothing but set variables may
     add; ``allow_boot_option_retries``, boot options that returned before the one that booted, which leave pairs of
-    actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start.
+    actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start;
+    ``allow_silent_boot_manager``, a firmware that does not measure which option it calls.
     """
 
     secure_boot: bool = True
@@ -52,6 +57,7 @@ class BootPaths:
     oem_grub_cfg: tuple[bytes, ...] = ()
     allow_boot_option_retries: bool = True
     allow_fallback: bool = True
+    allow_silent_boot_manager: bool = False
     code: str = "boot-path"
     severity: Severity = "error"
     sentence: str = (
@@ -112,7 +118,7 @@ class BootPaths:
         letters = {case.digest(CALLING): "C", case.digest(RETURNING): "R", **dict.fromkeys(separators, "S")}
         word = "".join(letters.get(m.digest, ".") for m in history)
         pairs = "(?:RC)*" if self.allow_boot_option_retries else ""
-        match = re.match(rf"(?:CS|SC){pairs}", word)
+        match = re.match(rf"{'C?' if self.allow_silent_boot_manager else 'C'}S{pairs}", word)
         start = match.end() if match else 0
         if match is None:
             report.find(
@@ -148,8 +154,11 @@ class BootPaths:
     def _judge(self, case: Case, candidate: Candidate, following: Following, report: Report) -> None:
         pcr = following.pcr
         report.cover(pcr)
-        for measured, consumed, _ in following.matched:
-            _judge_label(measured, consumed, pcr, report)
+        for measured, consumed, owners in following.matched:
+            if consumed.kind == "image":
+                _judge_path(measured, owners, report)
+            else:
+                _judge_label(measured, consumed, pcr, report)
         divergence = following.divergence
         if divergence is None:
             report.check(self.code, candidate.name, pcr=pcr, events=[m.index for m, _, _ in following.matched])
@@ -288,6 +297,27 @@ def _judge_label(measured: Measured, expected: PredictedEvent, pcr: int, report:
             expected=expected.data,
             observed=measured.event.raw,
         )
+
+
+def _judge_path(measured: Measured, owners: Sequence[Owner], report: Report) -> None:
+    """The device path beside an image's digest, where there is one, names the file that the component is (A2)."""
+    record = measured.event.data
+    said: str | None = None
+    if isinstance(record, ImageLoadEvent) and isinstance(record.device_path, DevicePath):
+        nodes = [n for n in record.device_path.nodes if (n.type, n.subtype) == _FILE_PATH]
+        if not nodes:
+            return
+        said = nodes[-1].data.decode("utf-16-le", "replace").rstrip("\0").replace("\\", "/").strip("/")
+        if any(said.lower() == component.path.lower() for _, component in owners):
+            return
+    report.find(
+        "event.label",
+        "the image is the release's, but the event's data says something else about it",
+        pcr=4,
+        event=measured.index,
+        expected=owners[0][1].path if owners else None,
+        observed=said,
+    )
 
 
 def _explain(case: Case, pcr: int, observed: Measured | None, expected: PredictedEvent | None) -> tuple[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.appraisal.report import Report
 
-__all__ = ["OpenEnded", "Platform", "Untouched"]
+__all__ = ["OpenEnded", "Platform", "Untouched", "shared_prefix"]
 
 
 @frozen
@@ -55,7 +55,7 @@ class Platform:
                     events=[m.index for m in history],
                 )
                 continue
-            shared = max(_prefix(observed, sequence) for sequence in sequences)
+            shared = max(shared_prefix(observed, sequence) for sequence in sequences)
             event = history[shared].index if shared < len(history) else None
             report.find(
                 "platform.differs",
@@ -129,5 +129,6 @@ class OpenEnded:
                 report.skip(PCR_NAMES[pcr], "the policy leaves it to the running system", pcr=pcr)
 
 
-def _prefix(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:
+def shared_prefix(a: tuple[bytes, ...], b: tuple[bytes, ...]) -> int:
+    """How many events two histories have in common from the start."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attrs import Factory, field, frozen
 
 from measlog.appraisal.result import Severity
+from measlog.appraisal.rules.boundaries import separator_digests
+from measlog.appraisal.rules.platform import shared_prefix
 from measlog.appraisal.secureboot import SecureBootState, read_state
 from measlog.errors import FormatError
 from measlog.records.signature_list import SignatureData, load_certificate
 from measlog.records.variable import BareCertificate
-from measlog.registry import EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE, SHIM_LOCK
+from measlog.registry import EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE, SHIM_LOCK, EventType
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
@@ -26,7 +29,8 @@ _DB = (EFI_IMAGE_SECURITY_DATABASE, "db")
 _DBX = (EFI_IMAGE_SECURITY_DATABASE, "dbx")
 _X509_HASHES = frozenset({"EFI_CERT_X509_SHA256", "EFI_CERT_X509_SHA384", "EFI_CERT_X509_SHA512"})
 # What shim measures as authority that is no certificate.
-_SHIM_STATEMENTS = frozenset({"SbatLevel", "MokListTrusted", "MokSBState"})
+_LETTERS = {(SHIM_LOCK, "SbatLevel"): "L", (SHIM_LOCK, "MokListTrusted"): "T", (SHIM_LOCK, "MokSBState"): "M"}
+_IMAGES = frozenset({EventType.EV_EFI_BOOT_SERVICES_APPLICATION, EventType.EV_EFI_BOOT_SERVICES_DRIVER})
 _SHIM_CERTIFICATES = frozenset({"Shim", "vendor_cert"})
 
 
@@ -36,7 +40,8 @@ class SecureBoot:
 
     ``minimum_sbat`` are the least generations by component that shim must have demanded, ``minimum_dbx`` SHA-256
     digests that ``dbx`` must hold, ``allow_mok`` admits certificates enrolled by the machine's owner, and
-    ``allow_dma_disabled`` a firmware without DMA protection.
+    ``allow_dma_disabled`` a firmware without DMA protection, ``allow_late_separator`` one that closes PCR 7 only when it
+    hands over to the system (Q9).
     """
 
     enabled: bool = True
@@ -44,6 +49,7 @@ class SecureBoot:
     minimum_dbx: frozenset[bytes] = frozenset()
     allow_mok: bool = False
     allow_dma_disabled: bool = False
+    allow_late_separator: bool = False
     code: str = "secure-boot"
     severity: Severity = "error"
     sentence: str = "Secure Boot was in the demanded state, set up in order and verified by authorities that are known."
@@ -63,13 +69,48 @@ class SecureBoot:
         # 3. Nothing weakened it: debug mode, DMA, shim's validation (A28).
         self._judge_weakness(state, report)
         # 4. What verified images is in db, shim's vendor certificate or, if admitted, MokList, and not revoked (A30).
-        verified = [self._judge_authority(case, state, a, report) for a in state.authorities]
-        if self.enabled and state.enabled and not any(verified):
-            report.find("secureboot.no-authority", "no certificate is named that verified an image", pcr=7)
+        for authority in state.authorities:
+            if authority.early and not self.allow_late_separator:
+                report.find(
+                    "secureboot.authority-early",
+                    f"{authority.variable.name!r} verified an image before PCR 7 was closed",
+                    pcr=7,
+                    event=authority.measured.index,
+                )
+            self._judge_authority(case, state, authority, report)
+        self._judge_sequence(case, state, report)
         # 5. No image that was started is revoked, and the revocations are not older than demanded (A30, A31).
         self._judge_revocations(case, state, report)
+        # 6. The keys themselves are the platform's (A42).
+        self._judge_keys(case, report)
         report.check(self.code, "UEFI variables by GUID and name", pcr=7, events=state.explained)
         report.cover(7)
+
+    @staticmethod
+    def _judge_keys(case: Case, report: Report) -> None:
+        """PK, KEK, db and dbx as on known-good machines, where a baseline speaks of them."""
+        separators, _ = separator_digests(case)
+        history = case.history(7)
+        end = next((i for i, m in enumerate(history) if m.digest in separators), len(history))
+        observed = tuple(m.digest for m in history[:end])
+        known = {s for b in case.baselines if b.bank == case.bank for s in b.histories.get(7, ())}
+        if not known:
+            report.skip("secure-boot-keys", "PK, KEK, db and dbx are the platform's, and no baseline was given", pcr=7)
+        elif observed in known:
+            report.check(
+                "platform.baseline",
+                "keys observed on known-good machines",
+                pcr=7,
+                events=[m.index for m in history[:end]],
+            )
+        else:
+            shared = max(shared_prefix(observed, sequence) for sequence in known)
+            report.find(
+                "platform.differs",
+                "the Secure Boot keys are not as on any known-good machine",
+                pcr=7,
+                event=history[shared].index if shared < end else None,
+            )
 
     def _judge_state(self, state: SecureBootState, report: Report) -> None:
         if state.enabled is not None and state.enabled != self.enabled:
@@ -103,13 +144,44 @@ class SecureBoot:
                 event=next(a.measured.index for a in state.authorities if a.variable.name == "MokSBState"),
             )
 
-    def _judge_authority(self, case: Case, state: SecureBootState, authority: Authority, report: Report) -> bool:
-        """Whether this is a certificate or digest that verified an image."""
+    def _judge_sequence(self, case: Case, state: SecureBootState, report: Report) -> None:
+        """What verified shim, what shim says of itself, what verified the images behind it: each once, in this order.
+
+        Shim measures an authority when it first verifies an image by it, so there are at most as many as images.
+        """
+        word = "".join(_LETTERS.get(a.id, "c") for a in state.authorities)
+        images = dict.fromkeys(m.digest for m in case.history(4) if m.event.type in _IMAGES)
+        most = max(1, len(images) - 1)
+        pattern = f"cM?LT?c{{1,{most}}}" if self.enabled else "M?(?:LT?)?"
+        if "c" not in word and self.enabled:
+            report.find("secureboot.no-authority", "no certificate is named that verified an image", pcr=7)
+        elif not re.fullmatch(pattern, word):
+            report.find(
+                "secureboot.authority-order",
+                "the authorities in PCR 7 are not one for shim, shim's own statements, and one for each image behind it",
+                pcr=7,
+                event=state.authorities[0].measured.index if state.authorities else None,
+                expected=pattern,
+                observed=word,
+            )
+        seen: set[bytes] = set()
+        for authority, letter in zip(state.authorities, word, strict=True):
+            if letter == "c" and authority is not state.authorities[0]:
+                if authority.variable.value in seen:
+                    report.find(
+                        "secureboot.authority-repeated",
+                        "shim names an authority twice",
+                        pcr=7,
+                        event=authority.measured.index,
+                    )
+                seen.add(authority.variable.value)
+
+    def _judge_authority(self, case: Case, state: SecureBootState, authority: Authority, report: Report) -> None:
         guid, name = authority.id
         number = authority.measured.index
         record = authority.variable.decoded
-        if guid == SHIM_LOCK and name in _SHIM_STATEMENTS:
-            return False
+        if authority.id in _LETTERS:
+            return
         data = record.data if isinstance(record, SignatureData) else None
         if isinstance(record, BareCertificate):
             data = record.der
@@ -135,7 +207,6 @@ class SecureBoot:
                 pcr=7,
                 event=number,
             )
-        return known
 
     @staticmethod
     def _revoked(der: bytes, state: SecureBootState) -> bool:

@@ -165,6 +165,16 @@ class Quote:
                 check="pcr-digest",
             )
 
+    def __str__(self) -> str:
+        from measlog.view.compare import sent_quote_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return sent_quote_page(self).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import quote_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return quote_html(self)
+
     def __repr__(self) -> str:
         banks = "; ".join(f"{s.algorithm}:{_listed(s.pcrs)}" for s in self.selections)
         return f"<Quote {banks or 'of nothing'}, nonce {self.nonce.hex() or '(none)'}>"

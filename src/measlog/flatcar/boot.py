@@ -90,6 +90,19 @@ class PredictedBoot:
     assumptions: tuple[str, ...] = ()
     attributes: Mapping[int, int] = field(factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        return f"<PredictedBoot {self.name}: {len(self.events)} events, unknown: {len(self.unknown)} registers>"
+
+    def __str__(self) -> str:
+        from measlog.view.compare import boot_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return boot_page(self).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import boot_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return boot_html(self)
+
     def of(self, pcr: int) -> tuple[PredictedEvent, ...]:
         """The events of one register, in order."""
         return tuple(event for event in self.events if event.pcr == pcr)

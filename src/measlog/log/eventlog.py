@@ -17,6 +17,10 @@ from measlog.registry import ALGORITHMS_BY_NAME, EventType, Register, algorithm_
 from measlog.replay.pcr import PCR_COUNT, Bank, replay_bank, startup_locality
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
     from measlog.formats.framing import Filler, SpecIdHeader
 
 __all__ = ["Anomaly", "EventLog", "ReplayedLog"]
@@ -139,6 +143,34 @@ class EventLog(Sequence[Event]):
 
     def __repr__(self) -> str:
         return f"<EventLog {self.kind}: {len(self)} events, {', '.join(self._names)}, {len(self._data)} bytes>"
+
+    def __str__(self) -> str:
+        from measlog.view.render import display_bank, log_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return log_page(self, self, display_bank(self.algorithms)).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import log_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return log_html(self)
+
+    def to_arrow(self, bank: str | None = None) -> pa.Table:
+        """One row an event, as docs/columns.md describes. Needs the extra ``arrow``."""
+        from measlog.view.frame import log_table  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return log_table(self, bank)
+
+    def to_pandas(self, bank: str | None = None) -> pd.DataFrame:
+        """The same, with dtypes that keep every Arrow type. Needs the extra ``pandas``."""
+        from measlog.view.frame import log_pandas  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return log_pandas(self, bank)
+
+    def to_polars(self, bank: str | None = None) -> pl.DataFrame:
+        """The same for polars. Needs the extra ``polars``."""
+        from measlog.view.frame import log_polars  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return log_polars(self, bank)
 
     def replay(self, algorithm: str) -> Bank:
         """The register values that follow from the log in one bank.

@@ -299,6 +299,20 @@ class ReferenceManifest:
         if both := self.covers.keys() & self.not_covered.keys():
             raise ManifestError(f"covers: register {min(both)} is in not_covered too")
 
+    def __repr__(self) -> str:
+        signed = "signed" if self.signed_by else "not signed"
+        return f"<ReferenceManifest {self.name}: version {self.version}, {len(self.components)} components, {signed}>"
+
+    def __str__(self) -> str:
+        from measlog.view.render import manifest_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return manifest_page(self).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import manifest_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return manifest_html(self)
+
     def component(self, role: str, slot: str | None = None) -> Component | None:
         """The first component of that role, and of that slot where one is given."""
         return next((c for c in self.components if c.role == role and slot in {None, c.slot}), None)

@@ -188,7 +188,7 @@ def _facts(rows: Iterable[tuple[str, str]]) -> Grid:
 def result_page(
     result: AppraisalResult,
     *,
-    quoted: Sequence[int],
+    quoted: Sequence[int] | None = None,
     manifests: Iterable[ReferenceManifest] = (),
     sentences: Mapping[str, str] | None = None,
 ) -> Page:
@@ -204,7 +204,7 @@ def result_page(
     }
     parts: list[Cell | Grid] = [
         (Span(result.status, _STATUS_STYLES[result.status]), Span(f": {words[result.status]}")),
-        span(f"policy {result.policy}, bank {result.bank}, quoted PCR {listed(quoted)}"),
+        span(f"policy {result.policy}, bank {result.bank}" + (f", quoted PCR {listed(quoted)}" if quoted else "")),
         span(f"attestation key {result.ak_fingerprint[:16]}, vouched for by: {result.ak_trust}"),
         span("the quote is by this key and for this nonce, and the log replays to the quoted registers"),
     ]

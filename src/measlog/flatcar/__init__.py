@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from measlog.flatcar.boot import PredictedBoot, predict
     from measlog.flatcar.image import Image
+    from measlog.flatcar.release import Release
 
-__all__ = ["Image", "PredictedBoot", "predict"]
+__all__ = ["Image", "PredictedBoot", "Release", "predict"]
 
 _HOMES = {
     "Image": "measlog.flatcar.image",
     "PredictedBoot": "measlog.flatcar.boot",
+    "Release": "measlog.flatcar.release",
     "predict": "measlog.flatcar.boot",
 }
 

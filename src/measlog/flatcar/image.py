@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -14,6 +15,7 @@ from attrs import evolve, field, frozen
 from attrs.validators import deep_iterable, instance_of
 
 from measlog.errors import FormatError, ManifestError, TruncatedError, UnsupportedError
+from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
 from measlog.flatcar.boot import boot_paths
 from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED
@@ -37,6 +39,7 @@ USR_SLOTS = {
 """The slot that GRUB takes a USR partition for, by its GUID (Flatcar's ``grub.cfg``)."""
 
 
+SIGNATURE_LIMIT = 1 << 20
 _UNPREDICTED = {8: "commands of the boot loader", 9: "files that the boot loader reads"}
 
 
@@ -77,12 +80,14 @@ class Image:
         cls,
         path: str | os.PathLike[str],
         *,
+        keys: OpenPgpKeys | None = None,
         verity: bool = True,
         limits: Limits = DEFAULT_LIMITS,
         progress: Progress | None = None,
     ) -> Self:
         """Read the disk image at ``path`` once, whole: raw, compressed, in an archive, or in a hypervisor's format.
 
+        With ``keys`` the file must have a good signature (see :func:`authenticate`), without it is marked as unchecked.
         ``verity=False`` leaves USR unchecked and says so in the manifest; ``progress`` is called with the bytes done and
         those there are in all. Raises FormatError with the place in the image where it is not what Flatcar's layout
         demands, or where USR is not what its kernel expects, and OSError where the file cannot be read.
@@ -101,7 +106,8 @@ class Image:
                     image = cls._unpacked(place, stream, kind, Path(folder), verity=verity, limits=limits)
                 finally:
                     digest = whole.result()
-        return evolve(image, sources=(Source(name=place.name, size=size, sha256=digest),))
+        source = Source(name=place.name, size=size, sha256=digest)
+        return evolve(image, sources=(source if keys is None else authenticate(place, source, keys),))
 
     @classmethod
     def _unpacked(
@@ -215,6 +221,42 @@ class Image:
             missing = {**NOT_COVERED, **{register: f"{reason}: {error}" for register, reason in _UNPREDICTED.items()}}
             covered = {register: reason for register, reason in COVERS.items() if register not in missing}
             return evolve(manifest, covers=covered, not_covered=missing)
+
+
+def authenticate(path: Path, source: Source, keys: OpenPgpKeys) -> Source:
+    """``source``, the file at ``path``, with who vouches for it; ManifestError where nobody of ``keys`` does.
+
+    Looked for beside the file: ``.sig``, a detached signature; then ``.DIGESTS`` with ``.DIGESTS.sig``, or
+    ``.DIGESTS.asc`` signed in clear text.
+    """
+    name = path.name
+    detached = path.with_name(f"{name}.sig")
+    if detached.is_file():
+        signer = keys.verify_file(str(path), read_small(detached, SIGNATURE_LIMIT), what=name)
+        return evolve(source, authenticity="openpgp", signer=signer)
+    listed, detached = path.with_name(f"{name}.DIGESTS"), path.with_name(f"{name}.DIGESTS.sig")
+    armored = path.with_name(f"{name}.DIGESTS.asc")
+    if listed.is_file() and detached.is_file():
+        data, signature = read_small(listed, SIGNATURE_LIMIT), read_small(detached, SIGNATURE_LIMIT)
+        data, signer = keys.verify_bytes(data, signature, what=listed.name)
+    elif armored.is_file():
+        data, signer = keys.verify_bytes(read_small(armored, SIGNATURE_LIMIT), None, what=armored.name)
+    else:
+        raise ManifestError(f"{name}: keys were given, but there is neither {name}.sig nor a signed {name}.DIGESTS")
+    algorithm, expected = parse_digests(data, name)
+    with path.open("rb") as stream:
+        if hashlib.file_digest(stream, algorithm).hexdigest() != expected:
+            raise ManifestError(f"{name}: its {algorithm} digest is not the one in the signed list")
+    return evolve(source, authenticity="digests", signer=signer)
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """The bytes of a file, FormatError where it has more than ``limit``."""
+    with path.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise FormatError(f"more than {limit} bytes", path=path.name)
+    return data
 
 
 def release_number(release: str) -> int:

@@ -10,6 +10,7 @@ import gzip
 import importlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -193,7 +194,7 @@ class _Process:
     """What a command makes of a stream, read from its standard output; ended as soon as nobody reads on."""
 
     def __init__(self, words: list[str], stream: IO[bytes]) -> None:
-        stream.seek(0)
+        os.lseek(stream.fileno(), 0, os.SEEK_SET)  # the command reads where the system is, not where Python's buffer is
         self._process = subprocess.Popen(words, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
 
     def __enter__(self) -> Self:

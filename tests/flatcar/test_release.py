@@ -1,0 +1,231 @@
+"""Folders of release artefacts, and who vouches for them."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import measlog as ml
+from measlog.errors import FormatError, ManifestError
+from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
+from measlog.flatcar.release import parse_version
+from measlog.reference import ReferenceManifest
+from tests.flatcar.images import ROOT_B, disk, esp_files, grub, kernel, tool
+from tests.flatcar.test_verity import usr
+
+IMAGE = "flatcar_production_image"
+VERSION = b'FLATCAR_BUILD=4230\nFLATCAR_VERSION=4230.2.1\nFLATCAR_BUILD_ID=""\nFLATCAR_SDK_VERSION=4230.0.0\n'
+
+
+def folder_with(folder: Path, **files: bytes) -> Path:
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_bytes(content)
+    return folder
+
+
+def test_a_folder_of_artefacts(tmp_path: Path) -> None:
+    data, root = usr(tmp_path)
+    (tmp_path / "usr").unlink()
+    program = kernel(root.hex())
+    folder_with(
+        tmp_path,
+        version__txt=VERSION,
+        flatcar_production_image__vmlinuz=program,
+        flatcar_production_image__grub=grub(),
+        flatcar_production_update__bin=data,
+    )
+    manifest = ml.flatcar.Release.from_directory(tmp_path).reference_manifest()
+    assert (manifest.name, manifest.release, manifest.channel, manifest.version, manifest.arch) == (
+        "flatcar-4230.2.1",
+        "4230.2.1",
+        "stable",
+        4230002001,
+        "amd64",
+    )
+    assert [(one.role, one.path) for one in manifest.components] == [
+        ("grub", "EFI/boot/grubx64.efi"),
+        ("kernel", "flatcar/vmlinuz-a"),
+    ]
+    assert manifest.components[1].flat["sha256"] == hashlib.sha256(program).digest()
+    assert [(one.status, one.root) for one in manifest.usr] == [("verified", root)]
+    assert {one.name for one in manifest.sources} == {path.name for path in tmp_path.iterdir()}
+    assert {one.authenticity for one in manifest.sources} == {"unchecked"}
+    assert set(manifest.covers) == {4}
+    assert {8, 9} <= set(manifest.not_covered)
+    assert ReferenceManifest.from_json(manifest.to_json()) == manifest
+
+
+def test_the_image_in_the_folder_counts(tmp_path: Path) -> None:
+    files = esp_files()
+    folder_with(tmp_path, version__txt=VERSION, flatcar_production_image__grub=files["EFI/boot/grubx64.efi"])
+    (tmp_path / f"{IMAGE}.bin.bz2").write_bytes(bz2.compress(disk(files)))
+    manifest = ml.flatcar.Release.from_directory(tmp_path, verity=False).reference_manifest()
+    assert manifest.disk is not None
+    assert manifest.release == "4230.2.1"
+    assert {one.name for one in manifest.sources} == {"version.txt", f"{IMAGE}.bin.bz2", f"{IMAGE}.grub"}
+    (tmp_path / f"{IMAGE}.grub").write_bytes(grub("set other=1\n"))
+    with pytest.raises(FormatError, match="is not the grub on the disk image"):
+        ml.flatcar.Release.from_directory(tmp_path, verity=False)
+
+
+@pytest.mark.parametrize("packer", [bytes, bz2.compress])
+def test_a_usr_of_another_kernel_gives_no_manifest(packer: type[bytes], tmp_path: Path) -> None:
+    data, _ = usr(tmp_path)
+    folder_with(tmp_path, flatcar_production_image__vmlinuz=kernel(ROOT_B), flatcar_production_update__bin=packer(data))
+    with pytest.raises(FormatError, match="the kernel expects another"):
+        ml.flatcar.Release.from_directory(tmp_path)
+    assert ml.flatcar.Release.from_directory(tmp_path, verity=False).usr[0].status == "unchecked"
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "is this the folder of a release"),
+        ({"version__txt": b"x"}, "no FLATCAR_VERSION"),
+        ({"flatcar_production_image__vmlinuz": b"x"}, "flatcar_production_image.vmlinuz"),
+        ({"flatcar_production_image__shim": grub()}, "is no shim"),
+        ({"flatcar_production_image__bin": b"x"}, "flatcar_production_image.bin"),
+    ],
+)
+def test_a_folder_that_is_not_right_is_one_error(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=message):
+        ml.flatcar.Release.from_directory(folder_with(tmp_path, **files))
+
+
+def test_versions() -> None:
+    assert parse_version(VERSION) == ("4230.2.1", "stable")
+    assert parse_version(b"FLATCAR_VERSION=4459.0.0+nightly-1\n") == ("4459.0.0+nightly-1", "alpha")
+    with pytest.raises(FormatError):
+        parse_version(b"FLATCAR_VERSION=latest\n")
+
+
+class Gpg:
+    """A GnuPG home with one key."""
+
+    def __init__(self, home: Path) -> None:
+        home.mkdir(mode=0o700)
+        self._line = [tool("gpg"), "--homedir", str(home), "--batch", "--yes", "--quiet"]
+        self._line += ["--pinentry-mode", "loopback", "--passphrase", ""]
+        self.run("--quick-gen-key", "measlog test <test@example.org>", "ed25519", "sign", "never")
+        listed = self.run("--with-colons", "--list-keys").decode().splitlines()
+        self.fingerprint = next(line.split(":")[9] for line in listed if line.startswith("fpr"))
+        self.keys = OpenPgpKeys(certificates=self.run("--armor", "--export"))
+
+    def run(self, *words: str | Path) -> bytes:
+        return subprocess.run([*self._line, *words], check=True, capture_output=True, timeout=60).stdout
+
+    def sign(self, path: Path, *, armor: bool = False) -> None:
+        self.run(*(["--armor"] if armor else []), "--output", f"{path}.sig", "--detach-sign", path)
+
+
+@pytest.fixture(scope="module")
+def gpg() -> Iterator[Gpg]:
+    pytest.importorskip("pysequoia")
+    # The sockets of gpg-agent need a short path.
+    with tempfile.TemporaryDirectory(prefix="mlg") as folder:
+        home = Gpg(Path(folder, "h"))
+        yield home
+        subprocess.run([tool("gpgconf"), "--homedir", f"{folder}/h", "--kill", "all"], check=False, timeout=60)
+
+
+def image_file(folder: Path) -> Path:
+    path = folder / f"{IMAGE}.bin"
+    path.write_bytes(disk(esp_files()))
+    return path
+
+
+@pytest.mark.parametrize("armor", [False, True])
+def test_a_detached_signature_vouches(armor: bool, gpg: Gpg, tmp_path: Path) -> None:
+    path = image_file(tmp_path)
+    gpg.sign(path, armor=armor)
+    (source,) = ml.flatcar.Image.open(path, keys=gpg.keys, verity=False).sources
+    assert (source.authenticity, source.signer) == ("openpgp", gpg.fingerprint)
+
+
+def digests_of(path: Path, *, algorithm: str = "sha512") -> Path:
+    listed = path.with_name(f"{path.name}.DIGESTS")
+    value = hashlib.new(algorithm, path.read_bytes()).hexdigest()
+    listed.write_text(f"# MD5 HASH\n{'0' * 32}  {path.name}\n# {algorithm.upper()} HASH\n{value}  {path.name}\n")
+    return listed
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_signed_list_of_digests_vouches(clear: bool, gpg: Gpg, tmp_path: Path) -> None:
+    path = image_file(tmp_path)
+    listed = digests_of(path)
+    if clear:
+        gpg.run("--output", f"{listed}.asc", "--clear-sign", listed)
+    else:
+        gpg.sign(listed)
+    (source,) = ml.flatcar.Image.open(path, keys=gpg.keys, verity=False).sources
+    assert (source.authenticity, source.signer) == ("digests", gpg.fingerprint)
+    path.write_bytes(path.read_bytes() + bytes(512))
+    with pytest.raises((ManifestError, FormatError)):
+        ml.flatcar.Image.open(path, keys=gpg.keys, verity=False)
+    path.write_bytes(disk(esp_files(**{"flatcar/first_boot": b"changed"})))
+    with pytest.raises(ManifestError, match="is not the one in the signed list"):
+        ml.flatcar.Image.open(path, keys=gpg.keys, verity=False)
+
+
+def test_everything_else_is_refused(gpg: Gpg, tmp_path: Path) -> None:
+    path = image_file(tmp_path)
+    with pytest.raises(ManifestError, match=r"there is neither .*\.sig nor"):
+        ml.flatcar.Image.open(path, keys=gpg.keys, verity=False)
+    gpg.sign(path)
+    signature = path.with_name(f"{path.name}.sig")
+    good = signature.read_bytes()
+    for wrong in (b"", b"no signature", good[:-4], good[:-1] + bytes([good[-1] ^ 1])):
+        signature.write_bytes(wrong)
+        with pytest.raises(ManifestError, match="the OpenPGP signature is not good"):
+            ml.flatcar.Image.open(path, keys=gpg.keys, verity=False)
+    signature.write_bytes(good)
+    for keys in (b"", b"no key"):
+        with pytest.raises(ManifestError, match="OpenPGP"):
+            ml.flatcar.Image.open(path, keys=OpenPgpKeys(certificates=keys), verity=False)
+    path.write_bytes(disk(esp_files(**{"flatcar/first_boot": b"changed"})))
+    with pytest.raises(ManifestError, match="the OpenPGP signature is not good"):
+        ml.flatcar.Image.open(path, keys=gpg.keys, verity=False)
+
+
+def test_another_key_is_refused(gpg: Gpg, tmp_path: Path) -> None:
+    path = image_file(tmp_path)
+    gpg.sign(path)
+    with tempfile.TemporaryDirectory(prefix="mlg") as folder:
+        other = Gpg(Path(folder, "h"))
+        try:
+            with pytest.raises(ManifestError, match="OpenPGP"):
+                ml.flatcar.Image.open(path, keys=other.keys, verity=False)
+        finally:
+            subprocess.run([tool("gpgconf"), "--homedir", f"{folder}/h", "--kill", "all"], check=False, timeout=60)
+
+
+def test_lists_of_digests() -> None:
+    sha512, sha256 = "a" * 128, "b" * 64
+    listed = f"# SHA512 HASH\n{sha512}  x\n{'c' * 128}  y\n# SHA256 HASH\n{sha256} *x\n".encode()
+    assert parse_digests(listed, "x") == ("sha512", sha512)
+    for data, message in (
+        (listed, "no SHA-256"),
+        (f"# MD5 HASH\n{'0' * 32}  z\n# SHA1 HASH\n{'0' * 40}  z\n".encode(), "no SHA-256"),
+        (f"# SHA512 HASH\n{'0' * 64}  z\n".encode(), "no SHA-256"),
+        (f"# SHA512 HASH\n{sha512}  z\n{'1' * 128}  z\n".encode(), "two SHA512 digests"),
+        (b"\xff", "not ASCII"),
+        (b"\n" * (2 << 20), "the most is"),
+    ):
+        with pytest.raises(ManifestError, match=message):
+            parse_digests(data, "z")
+
+
+def test_a_folder_with_keys_needs_a_signature_of_every_file(gpg: Gpg, tmp_path: Path) -> None:
+    folder_with(tmp_path, version__txt=VERSION, flatcar_production_image__grub=grub())
+    gpg.sign(tmp_path / "version.txt")
+    with pytest.raises(ManifestError, match=r"flatcar_production_image\.grub: keys were given"):
+        ml.flatcar.Release.from_directory(tmp_path, keys=gpg.keys)
+    gpg.sign(tmp_path / f"{IMAGE}.grub")
+    release = ml.flatcar.Release.from_directory(tmp_path, keys=gpg.keys)
+    assert {one.authenticity for one in release.sources} == {"openpgp"}

@@ -20,6 +20,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "format.unsupported": "a kind or version that is not read",
         "evidence.invalid": "evidence that is not authentic",
         "evidence.signature": "the quote's signature, key or scheme",
+        "evidence.key-trust": "nothing ties the attestation key to a trusted TPM",
         "evidence.nonce": "the quote answers another nonce",
         "evidence.pcr-digest": "register values that do not hash to the quote's digest",
         "evidence.replay": "a log that does not replay to the register values",

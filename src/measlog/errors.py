@@ -13,6 +13,7 @@ from typing import ClassVar
 __all__ = [
     "EvidenceError",
     "FormatError",
+    "KeyTrustError",
     "LimitExceededError",
     "ManifestError",
     "MeaslogError",
@@ -116,6 +117,12 @@ class SignatureError(EvidenceError):
     """The signature over the quote does not verify with the given key, or key or scheme are not acceptable."""
 
     code: ClassVar[str] = "evidence.signature"
+
+
+class KeyTrustError(EvidenceError):
+    """Nothing ties the attestation key to a TPM that is trusted."""
+
+    code: ClassVar[str] = "evidence.key-trust"
 
 
 class NonceError(EvidenceError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from measlog.evidence.evidence import AkTrust
+    from measlog.evidence.keys import AkTrust
     from measlog.formats.tpm2 import ClockInfo
 
 __all__ = ["AppraisalResult", "Check", "Finding", "Identified", "NotCovered", "Severity", "Status"]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NoReturn, final
+from typing import NoReturn, final
 
 from attrs import field, frozen
 from attrs.validators import instance_of
 
 from measlog.errors import PcrDigestError, ReplayError, SelectionError
-from measlog.evidence.keys import AkKey, AttestationKey
+from measlog.evidence.keys import AkKey, AkTrust, AttestationKey
 from measlog.evidence.quote import Quote
 from measlog.log import EventLog, ReplayedLog
 
-__all__ = ["AkTrust", "Evidence", "VerifiedEvidence"]
-
-AkTrust = Literal["caller", "chain", "credential"]
+__all__ = ["Evidence", "VerifiedEvidence"]
 
 
 @frozen(kw_only=True)
@@ -110,8 +108,6 @@ class VerifiedEvidence:
     key: AttestationKey = field(repr=False)
     values: Mapping[int, bytes] = field(repr=False)
     """The quoted register values of the verified bank, by PCR index."""
-    ak_trust: AkTrust = "caller"
-    """Who vouches for the key: the caller, a certificate chain, or a credential that its TPM could open (A16)."""
 
     def __init__(
         self,
@@ -120,12 +116,11 @@ class VerifiedEvidence:
         quote: Quote,
         key: AttestationKey,
         values: Mapping[int, bytes],
-        ak_trust: AkTrust = "caller",
         proof: object = None,
     ) -> None:
         if proof is not _PROOF:
             raise TypeError("VerifiedEvidence is made by Evidence.verify, not by hand")
-        self.__attrs_init__(replayed=replayed, quote=quote, key=key, values=values, ak_trust=ak_trust)
+        self.__attrs_init__(replayed=replayed, quote=quote, key=key, values=values)
 
     @classmethod
     def _proven(
@@ -138,6 +133,11 @@ class VerifiedEvidence:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("VerifiedEvidence is not pickled: send the evidence, and verify again")
+
+    @property
+    def ak_trust(self) -> AkTrust:
+        """Who vouches for the key: the caller, a certificate chain, or a credential that its TPM could open (A16)."""
+        return self.key.trust
 
     @property
     def log(self) -> EventLog:

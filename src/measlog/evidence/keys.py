@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from typing import Literal
 
-from attrs import frozen
+from attrs import field, frozen
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -26,8 +27,9 @@ from measlog.formats.tpm2 import (
 )
 from measlog.registry import algorithm_name, hash_constructor
 
-__all__ = ["AkKey", "AttestationKey", "ObjectAttributes"]
+__all__ = ["AkKey", "AkTrust", "AttestationKey", "ObjectAttributes"]
 
+AkTrust = Literal["caller", "chain", "credential"]
 AkKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 _MIN_RSA_BITS = 2048
@@ -71,6 +73,8 @@ class AttestationKey:
 
     public_key: AkKey
     area: PublicArea | None = None
+    trust: AkTrust = field(init=False, default="caller")
+    """Who vouches for the key. :mod:`measlog.evidence.trust` alone makes keys that somebody else than the caller does."""
 
     @classmethod
     def load(cls, key: AkKey | AttestationKey | bytes) -> AttestationKey:
@@ -164,7 +168,9 @@ class AttestationKey:
         except (InvalidSignature, ValueError):
             raise SignatureError("the signature over the quote is not by this key", check="signature") from None
         except UnsupportedAlgorithm as error:
-            raise SignatureError(f"this Python cannot verify {scheme} over {name}: {error}", check="signature") from None
+            raise SignatureError(
+                f"this Python cannot verify {scheme} over {name}: {error}", check="signature"
+            ) from None
 
 
 def _load_pem(data: bytes) -> object:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import click
 
 from measlog.appraisal.verifier import Verifier
+from measlog.cli.errors import about
 from measlog.cli.evidence import EvidenceFiles, naming
+from measlog.cli.files import KEY_LIMIT, read
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
 from measlog.cli.options import FILE, HEX, as_json
 from measlog.cli.output import emit, emit_json
 from measlog.cli.policy import NAMES, choose_policy, rule_sentences
 from measlog.cli.spread import SpreadCommand
+from measlog.evidence.trust import verify_ak_certificate
 from measlog.reference.manifest import ReferenceManifest
 from measlog.registry import ALGORITHMS_BY_NAME
 from measlog.view.document import result_document
@@ -28,6 +31,8 @@ __all__ = ["verify"]
 @click.option("--quote", "message", type=FILE, metavar="MSG", help="TPMS_ATTEST (tpm2_quote -m).")
 @click.option("--signature", type=FILE, metavar="SIG", help="TPMT_SIGNATURE (tpm2_quote -s).")
 @click.option("--ak", type=FILE, metavar="KEY", help="Attestation key: PEM or TPM2B_PUBLIC.")
+@click.option("--ak-chain", type=FILE, metavar="PEM", help="Certificates of the AK, its own first.")
+@click.option("--ak-roots", type=FILE, metavar="PEM", help="Roots that the AK's certificates must end in.")
 @click.option("--pcrs", type=FILE, metavar="FILE", help="Register values (tpm2_quote -o).")
 @click.option("--nonce", type=HEX, required=True, metavar="HEX", help="The nonce that you sent.")
 @click.option(
@@ -50,6 +55,8 @@ def verify(
     message: str | None,
     signature: str | None,
     ak: str | None,
+    ak_chain: str | None,
+    ak_roots: str | None,
     pcrs: str | None,
     nonce: bytes,
     manifests: tuple[str, ...],
@@ -69,6 +76,8 @@ def verify(
     """
     if unsigned == bool(keys):
         raise click.UsageError("Give either --manifest-key or --unsafe-unsigned-manifest.")
+    if (ak_chain is None) != (ak_roots is None):
+        raise click.UsageError("--ak-chain and --ak-roots go together.")
     files = _evidence(folder, {"--log": log, "--quote": message, "--signature": signature, "--ak": ak}, pcrs)
     chosen = choose_policy(policy)
     references = _references(manifests, keys, min_version, unsigned=unsigned)
@@ -79,6 +88,10 @@ def verify(
         unsafe_unsigned_manifests=unsigned,
     )
     evidence, key = files.read(bank)
+    if ak_chain is not None and ak_roots is not None:
+        chain, roots = read(ak_chain, KEY_LIMIT), read(ak_roots, KEY_LIMIT)
+        with about(ak_chain):
+            key = verify_ak_certificate(key, chain, roots)
     with naming(files):
         verified = evidence.verify(ak=key, nonce=nonce, bank=bank, required=chosen.quoted)
     result = verifier.appraise(verified)

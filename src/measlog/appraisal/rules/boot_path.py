@@ -338,8 +338,9 @@ def _explain(case: Case, pcr: int, observed: Measured | None, expected: Predicte
     if pcr == 9:
         return "file.unknown", f"GRUB read a file that is not the release's; the log calls it {said!r}"
     if pcr == 8 and observed.event.check(case.bank).status == "matches":
-        ran = said.partition(": ")[2] if said is not None else "something"
-        return "command.unexpected", f"GRUB ran {ran!r}, which does not follow from the grub.cfg of the release"
+        label, _, ran = (said or "").partition(": ")
+        did = "gave the kernel" if label == "kernel_cmdline" else "ran"
+        return "command.unexpected", f"GRUB {did} {ran!r}, which does not follow from the grub.cfg of the release"
     return "sequence.unexpected", f"PCR {pcr} holds an event that the boot does not have there"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Factory, field, frozen
 
+from measlog.appraisal.report import Report
 from measlog.appraisal.result import Severity
 from measlog.appraisal.rules.boundaries import separator_digests
 from measlog.appraisal.rules.platform import shared_prefix
@@ -20,7 +21,6 @@ from measlog.registry import EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE, S
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
-    from measlog.appraisal.report import Report
     from measlog.appraisal.secureboot import Authority
 
 __all__ = ["SecureBoot"]
@@ -59,8 +59,16 @@ class SecureBoot:
         """See the class."""
         if not case.quoted(7):
             return
+        report.cover(7)
         state = read_state(case)
-        report.quirks |= state.quirks
+        found = Report()
+        self._judge(case, state, found)
+        if not found.failed:
+            found.quirks |= state.quirks
+            found.check(self.code, "UEFI variables by GUID and name", pcr=7, events=state.explained)
+        report.absorb(found)
+
+    def _judge(self, case: Case, state: SecureBootState, report: Report) -> None:
         # 1. Every event is one that firmware and shim measure, authenticated, once and in order (A28, A29, A47).
         for problem in state.problems:
             report.find(problem.code, problem.message, pcr=7, event=problem.event)
@@ -83,8 +91,6 @@ class SecureBoot:
         self._judge_revocations(case, state, report)
         # 6. The keys themselves are the platform's (A42).
         self._judge_keys(case, report)
-        report.check(self.code, "UEFI variables by GUID and name", pcr=7, events=state.explained)
-        report.cover(7)
 
     @staticmethod
     def _judge_keys(case: Case, report: Report) -> None:

@@ -21,7 +21,7 @@ from tests.conftest import FIXTURES
 from tests.view.hostile import MARK, Seen, hostile_eventlog, hostile_log
 
 TAGS = {"style", "div", "span", "details", "summary", "table", "caption", "thead", "tbody", "tr", "th", "td", "code"}
-TAGS |= {"bdi", "p", "dl", "dt", "dd", "ul", "li"}
+TAGS |= {"bdi", "strong", "p", "dl", "dt", "dd", "ul", "li"}
 ATTRIBUTES = {"class", "title", "open", "scope"}
 
 
@@ -130,3 +130,9 @@ def test_a_log_that_cannot_be_replayed_says_so() -> None:
     text = Seen(log._repr_html_()).text
     assert "cannot be replayed" in text
     assert "event.startup-locality" in text
+
+
+def test_the_words_that_differ_are_marked_however_long_the_line_is() -> None:
+    page = diff(log_of("flatcar-lab-tampered"), predict(manifest())[0])._repr_html_()
+    # fixtures/flatcar-lab-tampered/ORIGIN.md: grub.cfg on the OEM partition adds init=/bin/sh.
+    assert page.count('<strong class="m-gone">init=/bin/sh</strong>') == 3

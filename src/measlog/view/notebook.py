@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from measlog.errors import ReplayError
 from measlog.registry import PCR_NAMES, Register
 from measlog.view.assets import asset
-from measlog.view.compare import expected_text, side_text
+from measlog.view.compare import expected_text
 from measlog.view.html import Html, clip, el, join
 from measlog.view.pieces import (
     STATUS_WORDS,
@@ -19,13 +19,13 @@ from measlog.view.pieces import (
     digest,
     facts,
     register_chip,
-    register_name,
     table,
 )
 from measlog.view.render import display_bank, listed
+from measlog.view.sides import difference_rows
 
 if TYPE_CHECKING:
-    from measlog.appraisal.diff import HistoryDiff
+    from measlog.appraisal.diff import Difference, HistoryDiff
     from measlog.appraisal.result import AppraisalResult
     from measlog.evidence import Quote
     from measlog.flatcar.boot import PredictedBoot
@@ -231,39 +231,30 @@ def _value(value: bytes | str | None) -> Html:
 
 
 def diff_html(found: HistoryDiff) -> str:
-    """The places where two histories differ, register by register, the first one of each opened."""
+    """The places where two histories differ, register by register, with the words that differ marked."""
     rows = found.differences
-    by_register: dict[int, list[Html]] = {}
+    by_register: dict[int, list[Difference]] = {}
     for row in rows[:_MAX_ROWS]:
-        number = "-" if row.left is None or row.left.event is None else row.left.event
-        by_register.setdefault(row.pcr, []).append(
-            el(
-                "tr",
-                el("th", badge(row.kind, row.kind), scope="row"),
-                el("td", number),
-                el("td", el("bdi", clip(side_text(row.left), _MAX_TEXT))),
-                el("td", el("bdi", clip(side_text(row.right), _MAX_TEXT))),
-            )
-        )
+        by_register.setdefault(row.pcr, []).append(row)
     head = el("tr", *(el("th", name, scope="col") for name in ("kind", "event", "left", "right")))
-    folds: Iterator[Html] = (
+    budget = _MAX_BYTES // max(1, len(by_register))
+    folds = [
         _fold(
             join([register_chip(pcr), " ", _count(len(lines), "difference")]),
-            el("table", el("thead", head), el("tbody", *lines)),
+            el("table", el("thead", head), el("tbody", *difference_rows(lines, budget=budget))),
             opened=True,
         )
         for pcr, lines in by_register.items()
-    )
+    ]
     unknown = [(register_chip(pcr), why) for pcr, why in sorted(found.not_compared.items())]
     verdict = badge(f"{len(rows)} differences", "changed") if rows else badge("no difference", "same")
+    silent = _fold(_count(len(unknown), "register", " not compared"), table(("register", "why"), unknown))
     return _page(
         _head("HistoryDiff", f"bank {found.bank}", f"{len(found.rows)} places compared"),
         el("div", verdict),
         *folds,
         _more(len(rows) - _MAX_ROWS, "see diff.differences"),
-        _fold(_count(len(unknown), "register", " not compared"), table(("register", "why"), unknown))
-        if unknown
-        else None,
+        silent if unknown else None,
     )
 
 
@@ -271,7 +262,7 @@ def boot_html(boot: PredictedBoot) -> str:
     """A boot that was predicted: its registers, its events, and what could not be known."""
     bank = display_bank(tuple(boot.pcrs) or ("sha256",))
     values = [
-        (register_chip(pcr), register_name(Register("pcr", pcr)).partition(" ")[2], el("code", value.hex()))
+        (register_chip(pcr), PCR_NAMES.get(pcr, ""), el("code", value.hex()))
         for pcr, value in boot.pcrs.get(bank, {}).items()
     ]
     events = [

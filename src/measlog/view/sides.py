@@ -1,0 +1,61 @@
+"""Differences between two histories as HTML: side by side, with the words that differ marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from measlog.view.compare import side_text
+from measlog.view.html import Html, clip, el, join
+from measlog.view.pieces import badge
+
+if TYPE_CHECKING:
+    from measlog.appraisal.diff import Difference
+
+__all__ = ["difference_rows", "marked"]
+
+_MAX_WORDS = 400
+_MAX_TEXT = 4096 + 64
+"""Longer than the longest kernel command line: what differs must not be hidden."""
+
+
+def marked(left: str, right: str) -> tuple[Html, Html]:
+    """Two texts, with the words that only one of them has marked."""
+    a, b = clip(left, _MAX_TEXT).split(" "), clip(right, _MAX_TEXT).split(" ")
+    if max(len(a), len(b)) > _MAX_WORDS:
+        return join([clip(left, _MAX_TEXT)]), join([clip(right, _MAX_TEXT)])
+    gone: list[Html] = []
+    come: list[Html] = []
+    for kind, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        mine, theirs = " ".join(a[i1:i2]), " ".join(b[j1:j2])
+        if i1 < i2:
+            gone.append(join([mine]) if kind == "equal" else el("strong", mine, cls="m-gone"))
+        if j1 < j2:
+            come.append(join([theirs]) if kind == "equal" else el("strong", theirs, cls="m-come"))
+    return join(gone, " "), join(come, " ")
+
+
+def difference_rows(rows: Sequence[Difference], *, link: bool = False, budget: int = 600_000) -> list[Html]:
+    """Table rows: register and kind, the event's index, and both sides. As many as ``budget`` characters hold.
+
+    With ``link`` the index refers to the element ``event-N`` of the page.
+    """
+    made: list[Html] = []
+    for row in rows:
+        left, right = side_text(row.left), side_text(row.right)
+        one, other = (
+            marked(left, right)
+            if row.left and row.right
+            else (join([clip(left, _MAX_TEXT)]), join([clip(right, _MAX_TEXT)]))
+        )
+        event = None if row.left is None else row.left.event
+        number: Html | str = "-" if event is None else str(event)
+        if link and event is not None:
+            number = el("a", str(event), href=f"#event-{event}")
+        cells = (el("td", number), el("td", el("bdi", one)), el("td", el("bdi", other)))
+        made.append(el("tr", el("th", badge(row.kind, row.kind), scope="row"), *cells))
+        budget -= len(made[-1])
+        if budget < 0:
+            break
+    return made

@@ -72,7 +72,8 @@ class PredictedBoot:
 
     ``unknown`` says for each register that is in no bank of ``pcrs`` why; ``assumptions`` on what the others rest.
     ``slot`` is the one that is booted, ``chosen`` the one that was tried first (the same unless it did not start).
-    ``release`` names the manifest of the kernel, ``bootloader`` that of shim and GRUB.
+    ``release`` names the manifest of the kernel, ``bootloader`` that of shim and GRUB. ``attributes`` are those of
+    partitions that GRUB writes, by number. ``moves`` says what changes from a machine's log, where one was given.
     """
 
     name: str
@@ -89,6 +90,7 @@ class PredictedBoot:
     unknown: Mapping[int, str] = field(converter=_reasons, repr=False)
     assumptions: tuple[str, ...] = ()
     attributes: Mapping[int, int] = field(factory=dict, repr=False)
+    moves: Mapping[int, str] = field(factory=dict, repr=False)
 
     def __repr__(self) -> str:
         return f"<PredictedBoot {self.name}: {len(self.events)} events, unknown: {len(self.unknown)} registers>"
@@ -148,7 +150,11 @@ def predict(
         raise ManifestError(f"slot {slot!r}: expected a or b")
     loader = bootloader_of(bootloader or manifest)
     if log is not None:
-        raise UnsupportedError("prediction from a log is not there yet")
+        from measlog.flatcar.nextboot import predict_from_log  # noqa: PLC0415  (needs logs; most predictions do not)
+
+        return predict_from_log(
+            manifest, log, loader, secure_boot=secure_boot, slot=slot, first_boot=first_boot, oem_grub_cfg=oem_grub_cfg
+        )
     cache: dict[tuple[bytes, bool], Script] = {}
     boots = [
         (state, predict_state(manifest, loader, state, oem_grub_cfg=oem_grub_cfg, cache=cache))
@@ -166,9 +172,9 @@ def predict_state(
     oem_grub_cfg: bytes | GrubFile | None = None,
     disk: bytes = b"hd0",
     cache: dict[tuple[bytes, bool], Script] | None = None,
-    old: ReferenceManifest | None = None,
+    kernel: GrubFile | None = None,
 ) -> PredictedBoot:
-    """One boot of one state. ``disk`` is GRUB's name of the disk; ``old`` the release in the slot not booted."""
+    """One boot of one state. ``disk`` is GRUB's name of the disk; ``kernel`` is booted in place of the manifest's."""
     name = state.name if oem_grub_cfg is None else f"{state.name}, with an OEM configuration"
     if manifest.arch != "amd64":
         reason = "how GRUB on arm64 starts a kernel, and what is measured then, is not known"
@@ -180,12 +186,15 @@ def predict_state(
             pcrs={},
             unknown=dict.fromkeys((4, 8, 9, 14), reason),
         )
-    machine = build_machine(manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, old=old)
+    machine = build_machine(manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, kernel=kernel)
     assert bootloader.grub is not None
     boot = run(bootloader.grub.config.encode(), machine, cache=cache)
     events, unknown = _before_grub(bootloader)
     events += [_from_grub(event) for event in boot.events]
     pcrs = registers(events, unknown)
+    for pcr in (4, 8, 9):
+        if not any(pcr in values for values in pcrs.values()):
+            unknown[pcr] = "the digest of a file or program is not known in any bank"
     return PredictedBoot(
         **_identity(name, state, manifest, bootloader, oem=oem_grub_cfg is not None),
         slot=_slot(boot),
@@ -309,7 +318,9 @@ def image(component: Component) -> PredictedEvent:
 
 def _from_grub(event: GrubEvent) -> PredictedEvent:
     kind = EventType.EV_EFI_BOOT_SERVICES_APPLICATION if event.kind == "image" else EventType.EV_IPL
-    digests = dict(event.digests) if event.digests else hashes(event.hashed or b"")
+    digests = event.digests
+    if not digests and event.hashed is not None:
+        digests = hashes(event.hashed)
     return PredictedEvent(
         pcr=event.pcr,
         kind=event.kind,

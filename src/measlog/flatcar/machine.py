@@ -114,20 +114,20 @@ def build_machine(
     *,
     oem_grub_cfg: bytes | GrubFile | None = None,
     disk: bytes = b"hd0",
-    old: ReferenceManifest | None = None,
+    kernel: GrubFile | None = None,
 ) -> Machine:
     """The machine of ``state``: boot loader and layout from ``bootloader``, the booted kernel from ``manifest``.
 
-    The kernel of the other slot is that of ``old``; without it a file of which nothing is known, which an honest boot
-    does not open.
+    ``kernel`` takes its place where it is known from elsewhere. The kernel of the other slot is a file of which nothing
+    is known, which an honest boot does not open.
     """
     grub, layout = bootloader.grub, bootloader.disk
     assert grub is not None
     assert layout is not None
     booted = _other(state.slot) if state.fails else state.slot
-    kernels = {booted: kernel_file(manifest, booted)}
+    kernels = {booted: kernel_file(manifest, booted) if kernel is None else kernel}
     if not state.fails:
-        kernels[_other(state.slot)] = GrubFile(kernel=True) if old is None else kernel_file(old, _other(state.slot))
+        kernels[_other(state.slot)] = GrubFile(kernel=True)
     bits = slot_attributes(state)
     by_guid = {guid: slot for slot, guid in USR_GUIDS.items()}
     partitions = []

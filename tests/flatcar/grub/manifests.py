@@ -18,6 +18,7 @@ from measlog.reference.manifest import (
 from tests.flatcar.grub.captures import USR, USR_A, USR_B, read_files
 
 LINUX = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
+OEM_CONFIG = UUID("c95dc21a-df0e-4340-8d7b-26cbfa9a03e0")
 
 
 def _all_banks(digests: dict[str, bytes]) -> dict[str, bytes]:
@@ -93,6 +94,7 @@ def manifest(shared: Path, *, updated: bool = False) -> ReferenceManifest:
                 partition(3, "USR-A", USR, USR_A, 0x0101 << 48, filesystem="btrfs"),
                 partition(4, "USR-B", USR, USR_B),
                 partition(6, "OEM", LINUX, UUID(int=16), filesystem="btrfs", filesystem_label="OEM"),
+                partition(7, "OEM-CONFIG", OEM_CONFIG, UUID(int=17)),
                 partition(9, "ROOT", root, UUID(int=19), filesystem="ext4", filesystem_label="ROOT"),
             ),
             files=tuple(

@@ -66,12 +66,14 @@ def _ls(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandLis
     # Lists; opens no file.
     if not arguments:
         return 0
+    if engine.pending:
+        return engine.pending
     place = engine.devices.split(arguments[0], engine.environment.get(b"root"))
     return place if isinstance(place, Status) else 0
 
 
-def _echo(_engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
-    parsed = parse_options(_ECHO, arguments, accept_dash=True, at_start=True)
+def _echo(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
+    parsed = parse_options(_ECHO, arguments, pending=engine.pending, accept_dash=True, at_start=True)
     return parsed if isinstance(parsed, Status) else 0
 
 
@@ -95,8 +97,8 @@ def _break(engine: Engine, name: bytes, arguments: list[bytes], _block: CommandL
         return Status.BAD_ARGUMENT
     if arguments:
         count, end, error = strtoul(arguments[0], 10)
-        if error:
-            return error
+        if error or engine.pending:
+            return error or engine.pending
         if end < len(arguments[0]) or not count:
             return Status.BAD_ARGUMENT
     engine.leave_loops(count, resume=name != b"break")
@@ -110,8 +112,8 @@ def _return(engine: Engine, _name: bytes, arguments: list[bytes], _block: Comman
         engine.leave_function()
         return strtoul(engine.environment.get(b"?") or b"", 10)[0]
     number, end, error = strtoul(arguments[0], 10)
-    if error:
-        return error
+    if error or engine.pending:
+        return error or engine.pending
     if end < len(arguments[0]):
         return Status.BAD_ARGUMENT
     engine.leave_function()
@@ -146,7 +148,7 @@ def _test(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandL
 
 
 def _menuentry(engine: Engine, name: bytes, arguments: list[bytes], block: CommandList | None) -> int:
-    parsed = parse_options(_MENUENTRY, arguments, accept_dash=True)
+    parsed = parse_options(_MENUENTRY, arguments, pending=engine.pending, accept_dash=True)
     if isinstance(parsed, Status):
         return parsed
     given = list(parsed.rest)
@@ -269,7 +271,7 @@ def _cat(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandLi
 
 
 def _load_env(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
-    parsed = parse_options(_LOADENV, arguments)
+    parsed = parse_options(_LOADENV, arguments, pending=engine.pending)
     if isinstance(parsed, Status):
         return parsed
     name = parsed.last("file") or (engine.environment.get(b"prefix") or b"") + b"/grubenv"
@@ -296,9 +298,9 @@ def _eval(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandL
     return strtoul(engine.environment.get(b"?") or b"", 10)[0]
 
 
-def _sleep(_engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
+def _sleep(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
     options = (Option("verbose", b"v", b"verbose"), Option("interruptible", b"i", b"interruptible"))
-    parsed = parse_options(options, arguments)
+    parsed = parse_options(options, arguments, pending=engine.pending)
     if isinstance(parsed, Status):
         return parsed
     if len(parsed.rest) != 1:
@@ -312,7 +314,7 @@ def _gptprio(engine: Engine, _name: bytes, arguments: list[bytes], _block: Comma
         Option("device", b"d", b"set-device", value=True),
         Option("uuid", b"u", b"set-uuid", value=True),
     )
-    parsed = parse_options(options, arguments)
+    parsed = parse_options(options, arguments, pending=engine.pending)
     return parsed if isinstance(parsed, Status) else gptprio_next(engine, parsed)
 
 

@@ -53,7 +53,11 @@ class Menu:
 
 
 class Engine:
-    """One run of GRUB: state, statements, measurements. Commands are in :mod:`measlog.flatcar.grub.commands`."""
+    """One run of GRUB: state, statements, measurements. Commands are in :mod:`measlog.flatcar.grub.commands`.
+
+    ``pending`` is ``grub_errno`` as far as it outlives the statement that set it: ``!`` without a command, the limit of
+    the recursion and the redefinition of a running function leave it behind, and the next command finds it.
+    """
 
     def __init__(
         self, machine: Machine, limits: GrubLimits, config: bytes | None, cache: dict[tuple[bytes, bool], Script]
@@ -77,6 +81,7 @@ class Engine:
         self.runs = 0
         self.scope: Scope | None = None
         self.extractor = 0
+        self.pending = Status.NONE
         self._cache = cache
         self._executing: list[bytes] = []
         self._depth = 0
@@ -117,6 +122,7 @@ class Engine:
 
     def open(self, name: bytes, *, measure: bool = True) -> GrubFile | Status:
         """Open a file as a command does; opening is what is measured."""
+        self.pending = Status.NONE
         found = self.devices.file(name, self.environment.get(b"root"))
         if isinstance(found, Status):
             return found
@@ -143,11 +149,17 @@ class Engine:
     def run_script(self, source: bytes, *, file: bool) -> None:
         """Run a file, or a menu entry: the latter ends at a statement that does not parse."""
         for unit in self.compile(source, file=file):
+            if file:
+                # Errors are printed before each line of a file (normal/main.c).
+                self.pending = Status.NONE
             for name, body in unit.functions:
                 # A function that is running keeps its body (script/function.c).
-                if name not in self._executing:
+                if name in self._executing:
+                    self.pending = Status.BAD_ARGUMENT
+                else:
                     self.functions[name] = body
             if unit.body is None:
+                self.pending = Status.NONE
                 if not file:
                     return
                 continue
@@ -186,6 +198,7 @@ class Engine:
             raise LimitExceededError(f"more than {self.limits.steps} statements were run")
         self._depth += 1
         if self._depth >= MAX_RECURSION:
+            self.pending = Status.RECURSION_DEPTH
             return Status.RECURSION_DEPTH
         if isinstance(statement, Command):
             status = self._command(statement)
@@ -215,13 +228,14 @@ class Engine:
         status = self._statement(statement.condition)
         if self._return:
             return status
+        self.pending = Status.NONE
         if self.environment.get(b"?") == b"0":
             return self._statement(statement.then)
         return 0 if statement.otherwise is None else self._statement(statement.otherwise)
 
     def _for(self, statement: For) -> int:
         if not statement.words:
-            return 0
+            return self.pending
         values = self.expand(statement.words)
         self._loops += 1
         status = 0
@@ -271,15 +285,17 @@ class Engine:
     def _command(self, command: Command) -> int:
         arguments = self.expand(command.words)
         if not arguments:
-            return 0
+            return self.pending
         # Measured before it is looked up: what fails, and what is unknown, is recorded too.
         self.measure_command(b" ".join(arguments))
         invert = arguments[0] == b"!"
         if invert:
             del arguments[0]
             if not arguments:
+                self.pending = Status.BAD_ARGUMENT
                 return Status.BAD_ARGUMENT
         status = self._dispatch(arguments[0], arguments[1:], command.block)
+        self.pending = Status.NONE
         if status is None:
             return 0
         if invert:
@@ -300,6 +316,7 @@ class Engine:
                 self.assume(f"{name.decode()} changes nothing that the configuration can see")
                 return 0
             return run(self, name, arguments, block)
+        self.pending = Status.NONE
         if (body := self.functions.get(name)) is not None:
             return self._call(name, body, arguments)
         variable, equals, value = name.partition(b"=")

@@ -35,7 +35,7 @@ def search(engine: Engine, arguments: list[bytes]) -> int:
     """The command with its options; ``--set`` without a value means ``root``."""
     partitions = "search_part_label" in engine.modules
     options = (*_OPTIONS, *_PARTITION_OPTIONS) if partitions else _OPTIONS
-    parsed = parse_options(options, arguments, accept_dash=True)
+    parsed = parse_options(options, arguments, pending=engine.pending, accept_dash=True)
     if isinstance(parsed, Status):
         return parsed
     hints = parsed.all("hint")

@@ -71,7 +71,8 @@ def _run_entry(engine: Engine, entry: Entry) -> None:
     elif engine.build.entry_unsets_default:
         environment.unset(b"default")
     engine.run_in_scope(entry.source, entry.arguments)
-    if engine.loaded is not None:
+    # An error that nobody has printed keeps what was loaded from booting.
+    if engine.loaded is not None and not engine.pending:
         raise Stop(engine.loaded[0])
     if entry.submenu:
         if menu.entries:

@@ -56,11 +56,17 @@ def _long(options: Sequence[Option], name: bytes) -> Option | None:
 
 
 def parse_options(
-    options: Sequence[Option], arguments: Sequence[bytes], *, accept_dash: bool = False, at_start: bool = False
+    options: Sequence[Option],
+    arguments: Sequence[bytes],
+    *,
+    pending: Status,
+    accept_dash: bool = False,
+    at_start: bool = False,
 ) -> Parsed | Status:
     """What was given, or the status with which GRUB refuses (NONE after ``--help``, which runs nothing either).
 
     ``accept_dash`` takes unknown options for arguments; ``at_start`` takes everything after the first argument so.
+    ``pending`` is an error that GRUB noted before and has not printed: with one, the first option is refused.
     """
     values: dict[str, list[bytes | None]] = {}
     rest: list[bytes] = []
@@ -92,6 +98,8 @@ def parse_options(
                     return Status.BAD_ARGUMENT
                 if option in {_HELP, _USAGE}:
                     return Status.NONE
+                if pending:
+                    return pending
                 give(option, None)
             option = _short(options, letters[-1])
             if option is None:
@@ -125,6 +133,8 @@ def parse_options(
         if not option.value and value is not None:
             # ``--flag=value``: GRUB stores the value of an option that takes none as no value.
             value = None
+        if pending:
+            return pending
         give(option, value)
         at += 1
     return Parsed(values, rest)

@@ -216,7 +216,7 @@ def test_a_baseline_covers_what_no_release_decides(machine: Machine, tmp_path: P
     learned = machine.measlog("baseline", "learn", *samples, "-o", baseline, "--model", "lab", "--json")
     assert learned.status == 0, learned.err
     assert learned.document["samples"] == 2
-    assert learned.document["pcrs"] == [0, 1, 2, 3, 5, 6]
+    assert set(learned.document["pcrs"]) >= {0, 1, 2, 3, 5, 6}
     document = machine.verify(None, "--json", baseline=baseline).document
     assert document["status"] == "affirming"
     assert {c["pcr"] for c in document["checked"]} >= {0, 1, 2, 3, 5, 6}

@@ -19,6 +19,9 @@ _COMMANDS = {
     "quote": ("measlog.cli.quote:quote", "Verify a quote alone: key, signature, nonce, register values."),
     "verify": ("measlog.cli.verify:verify", "The whole appraisal: quote, log, reference manifests, policy."),
     "manifest": ("measlog.cli.manifest:manifest", "Build, sign and show reference manifests."),
+    "predict": ("measlog.cli.predict:predict", "The registers of boots that have not happened yet."),
+    "diff": ("measlog.cli.diff:diff", "Two logs, or a log and a predicted boot, aligned."),
+    "convert": ("measlog.cli.convert:convert", "A log in another tool's form."),
     "baseline": ("measlog.cli.baseline:baseline", "Learn the platform's registers from known-good machines."),
 }
 

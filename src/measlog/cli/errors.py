@@ -11,7 +11,7 @@ import click
 from measlog.errors import MeaslogError
 from measlog.view.escape import escape
 
-__all__ = ["InputError", "about", "report"]
+__all__ = ["InputError", "about", "note", "report"]
 
 
 class InputError(click.ClickException):
@@ -23,6 +23,11 @@ class InputError(click.ClickException):
 def report(message: str) -> None:
     """One line on standard error, whatever characters the message quotes."""
     click.echo(f"measlog: {escape(message)}", err=True)
+
+
+def note(message: str) -> None:
+    """One line on standard error about something that is no error."""
+    click.echo(f"measlog: note: {escape(message)}", err=True)
 
 
 @contextmanager

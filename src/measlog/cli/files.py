@@ -12,7 +12,7 @@ from measlog.cli.errors import InputError, about
 from measlog.limits import DEFAULT_LIMITS
 from measlog.log import EventLog
 
-__all__ = ["KEY_LIMIT", "MANIFEST_LIMIT", "read", "read_log", "write"]
+__all__ = ["KEY_LIMIT", "MANIFEST_LIMIT", "read", "read_log", "write", "write_below"]
 
 KEY_LIMIT = 1 << 20
 """Keys, quotes and register files are a few kilobytes; this is in bytes."""
@@ -71,3 +71,11 @@ def write(path: str | Path, data: bytes) -> None:
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def write_below(folder: str | Path, name: str, data: bytes) -> None:
+    """Put ``data`` into the file ``name`` (with slashes) below a folder, which is made where it is missing."""
+    target = Path(folder, name)
+    with about(folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    write(target, data)

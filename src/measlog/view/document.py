@@ -12,6 +12,7 @@ from measlog.view.jsonable import jsonable
 
 if TYPE_CHECKING:
     from measlog.appraisal.baseline import Baseline
+    from measlog.appraisal.diff import HistoryDiff, Side
     from measlog.appraisal.result import AppraisalResult, Finding
     from measlog.evidence import AttestationKey, Quote, VerifiedEvidence
     from measlog.log import Event, EventLog
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "baseline_document",
+    "diff_document",
     "event_document",
     "log_document",
     "manifest_facts",
@@ -158,3 +160,25 @@ def baseline_document(baseline: Baseline) -> dict[str, Any]:
         "pcrs": sorted(baseline.histories),
         "variations": [jsonable(variation) for variation in baseline.variations],
     }
+
+
+def diff_document(found: HistoryDiff, *, boot: str | None) -> dict[str, Any]:
+    """``diff/1``: where two histories differ, in the order of registers; ``boot`` names the predicted one."""
+    return {
+        "measlog": "diff/1",
+        "bank": found.bank,
+        "boot": boot,
+        "compared": len(found.rows),
+        "differences": [
+            {"pcr": row.pcr, "kind": row.kind, "left": _side(row.left), "right": _side(row.right)}
+            for row in found.differences
+        ],
+        "not_compared": {str(pcr): why for pcr, why in sorted(found.not_compared.items())},
+    }
+
+
+def _side(side: Side | None) -> dict[str, Any] | None:
+    if side is None:
+        return None
+    text = None if side.text is None else jsonable(side.text)
+    return {"event": side.event, "type": side.type.name, "digest": side.digest.hex(), "text": text}

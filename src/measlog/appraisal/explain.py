@@ -72,8 +72,9 @@ class _Register:
         self._found: dict[tuple[str, str], Hypothesis] = {}
 
     def fold(self, digests: Iterable[bytes], *, locality: int = 0) -> bytes:
-        state = start_value(self.pcr, self._size, locality=locality, launched=True)
-        for digest in digests:
+        history = tuple(digests)
+        state = start_value(self.pcr, self._size, locality=locality, launched=bool(history))
+        for digest in history:
             state = self._new(state + digest).digest()
         return state
 
@@ -109,7 +110,7 @@ def explain_replay(log: EventLog, values: Mapping[int, bytes], *, bank: str = "s
         register = _Register(pcr, value, bank)
         events = histories.get(pcr, ())
         digests = [e.digests[bank] for e in events]
-        if any(register.fold(digests, locality=locality) == value for locality in (_stated_locality(log),)):
+        if register.fold(digests, locality=_stated_locality(log)) == value:
             continue
         if pcr == 0:
             for locality in _LOCALITIES:

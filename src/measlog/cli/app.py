@@ -18,6 +18,7 @@ _COMMANDS = {
     "replay": ("measlog.cli.replay:replay", "The register values that follow from a log."),
     "quote": ("measlog.cli.quote:quote", "Verify a quote alone: key, signature, nonce, register values."),
     "verify": ("measlog.cli.verify:verify", "The whole appraisal: quote, log, reference manifests, policy."),
+    "report": ("measlog.cli.report:report", "One self-contained HTML page about a machine."),
     "manifest": ("measlog.cli.manifest:manifest", "Build, sign and show reference manifests."),
     "predict": ("measlog.cli.predict:predict", "The registers of boots that have not happened yet."),
     "diff": ("measlog.cli.diff:diff", "Two logs, or a log and a predicted boot, aligned."),

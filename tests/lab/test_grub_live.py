@@ -26,13 +26,15 @@ from tests.flatcar.grub.scripts import LIBRARY, scripts
 
 pytestmark = pytest.mark.lab
 COUNT = 500
+DEEP = "function f0 { f0 a $1; echo $?; }\nf0\necho -n $?\nf0 b\nif [ $? -ne 0 ]; then f0; else echo $?; fi\n"
+"""Comes last: GRUB never forgets that its limit of recursion was met."""
 
 
 def test_500_generated_scripts(tmp_path: Path) -> None:
     seed = os.environ.get("MEASLOG_SEED") or secrets.token_hex(4)
     count = int(os.environ.get("MEASLOG_SCRIPTS", COUNT))
     print(f"MEASLOG_SEED={seed}")  # noqa: T201  (a failing run is repeated with it)
-    written = scripts(seed, count)
+    written = {**scripts(seed, count), "torture/deep.cfg": DEEP}
     oem = "".join(f"source ($root)/{path}\n" for path in written)
     spec = ImageSpec(
         first_boot=True,

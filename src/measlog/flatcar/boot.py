@@ -113,7 +113,7 @@ class PredictedBoot:
     def command_line(self) -> int | None:
         """Which of register 8's events, from 0, is the kernel command line; None where no kernel starts.
 
-        It is the last one: whatever the label of an event says, that place is the command line (A45).
+        Whatever the label of an event in a log says, the event at this place is the command line (A45).
         """
         found = [index for index, event in enumerate(self.of(8)) if event.kind == "cmdline"]
         return found[-1] if found else None

@@ -258,6 +258,13 @@ def test_unknown_algorithms_are_kept() -> None:
     assert log.to_bytes() == data
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 255])
+def test_the_uintn_size_is_kept_and_means_nothing(size: int) -> None:
+    frame = frame_log(changed(SPEC_ID_EVENT, 32 + 23, bytes([size])) + SEPARATOR)
+    assert frame.spec_id is not None
+    assert (frame.spec_id.uintn_size, len(frame.rows)) == (size, 2)
+
+
 @pytest.mark.parametrize(
     ("data", "vendor", "next_event", "codes"),
     [

@@ -17,6 +17,7 @@ from measlog.records import (
     DevicePath,
     Record,
     SignatureLists,
+    SpecIdEvent,
     Undecodable,
     VariableData,
     decode,
@@ -128,6 +129,10 @@ def _same_verdict(declaration: Any, data: bytes) -> None:
     try:
         found = _read(declaration, data)
     except FormatError:
+        assert expected is None
+        return
+    if isinstance(found, SpecIdEvent) and found.vendor_info_size != len(found.vendor_info):
+        # The one thing that may be missing: logs are known that leave the vendor information outside the event.
         assert expected is None
         return
     if expected is None:

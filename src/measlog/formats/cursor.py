@@ -7,6 +7,7 @@ byte, by which clause.
 from __future__ import annotations
 
 import struct
+from array import array
 from types import MappingProxyType
 from typing import Any, Self
 from uuid import UUID
@@ -74,6 +75,10 @@ class Cursor:
         """A cursor over the next ``size`` bytes, which this one skips; its fields are named ``name.field``."""
         start = self.pos
         self._skip(name, size)
+        if len(self.spans) > 2 * self.limits.items:
+            raise LimitExceededError(
+                f"more than {2 * self.limits.items} fields", offset=start, path=self.path + name, clause=clause
+            )
         inner = object.__new__(type(self))
         inner.data = self.data
         inner.pos = start
@@ -138,15 +143,13 @@ class Cursor:
 
     def utf16_z(self, name: str) -> str:
         """CHAR16 string that ends with a NUL; the span includes the NUL."""
-        start = pos = self.pos
-        while True:
-            pos = self.data.find(b"\0\0", pos, self.end)
-            if pos < 0:
-                raise self.error("CHAR16 string without its NUL", name)
-            if (pos - start) % 2 == 0:
-                break
-            pos += 1
-        return decode_utf16(self.take(name, pos + 2 - start)[:-2])
+        start = self.pos
+        units = array("H", self.data[start : self.end - (self.end - start) % 2])
+        try:
+            size = 2 * units.index(0) + 2
+        except ValueError:
+            raise self.error("CHAR16 string without its NUL", name) from None
+        return decode_utf16(self.take(name, size)[:-2])
 
     def count(self, name: str, number: int, minimum_size: int) -> int:
         """``number`` if that many elements of at least ``minimum_size`` bytes fit into what is left."""

@@ -7,25 +7,27 @@ from measlog.records.base import Opaque, Record, Text, Utf16Text
 
 __all__ = ["looks_like_utf16", "printable", "read_any", "read_opaque", "read_text", "read_text_or_opaque", "read_utf16"]
 
-_PRINTABLE = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
+_PRINTABLE = bytes([*range(0x20, 0x7F), 0x09, 0x0A, 0x0D])
+_SAMPLE = 4096
 
 
 def printable(data: bytes) -> bool:
     """Whether ``data`` is printable ASCII with at most trailing NUL bytes, and not nothing."""
     body = data.rstrip(b"\0")
-    return bool(body) and _PRINTABLE.issuperset(body)
+    return bool(body) and not body.translate(None, _PRINTABLE)
 
 
 def looks_like_utf16(data: bytes) -> bool:
     """Whether ``data`` reads as UTF-16LE text in which most units are of Latin script.
 
     A byte missing at the end (old systemd-stub) is allowed for. Nothing in the data says which encoding it is, so
-    this is a guess that decides only how the data is shown.
+    this is a guess, from the beginning, that decides only how the data is shown.
     """
     body = _utf16_body(data)
     if len(body) < 2 or len(body) % 2:
         return False
-    units = [body[i : i + 2] for i in range(0, len(body), 2)]
+    sample = body[:_SAMPLE]
+    units = [sample[i : i + 2] for i in range(0, len(sample), 2)]
     if b"\0\0" in units or any(unit[1] == 0 and unit[0] not in _PRINTABLE for unit in units):
         return False
     return sum(unit[1] == 0 for unit in units) * 2 > len(units)
@@ -33,12 +35,8 @@ def looks_like_utf16(data: bytes) -> bool:
 
 def _utf16_body(data: bytes) -> bytes:
     # Without the NUL units at the end, the last of which may have lost a byte.
-    if len(data) % 2 and data[-1:] == b"\0":
-        data = data[:-1]
-    end = len(data)
-    while end >= 2 and end % 2 == 0 and data[end - 2 : end] == b"\0\0":
-        end -= 2
-    return data[:end]
+    end = len(data.rstrip(b"\0"))
+    return data[: end + end % 2]
 
 
 def read_text(cursor: Cursor) -> Text:

@@ -7,10 +7,13 @@ import json
 import os
 import random
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import evolve
 
 from fixtures.lab import capture, eventlog
 from fixtures.lab.capture import Capture
@@ -18,6 +21,7 @@ from fixtures.lab.errors import LabError
 from fixtures.lab.image import LAYOUT, MIB
 from fixtures.lab.packages import tool
 from fixtures.lab.scenarios import scenario
+from fixtures.lab.signing import KEYS
 
 pytestmark = pytest.mark.lab
 
@@ -55,6 +59,28 @@ def _events(done: Capture) -> tuple[eventlog.Event, ...]:
     return events
 
 
+def _verdict(done: Capture, tmp_path: Path) -> tuple[int, dict[str, Any]]:
+    """What `measlog verify` says, with a manifest built now from the image that the machine should have run."""
+    manifest = tmp_path / "manifest.dsse.json"
+    capture.write_manifest(done.scenario, manifest)
+    words = [
+        "verify",
+        done.folder,
+        "--nonce",
+        done.nonce.hex(),
+        "--manifest",
+        manifest,
+        "--manifest-key",
+        KEYS / "manifest.pub",
+        "--json",
+    ]
+    line = [sys.executable, "-m", "measlog.cli.main", *map(str, words)]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ended.stderr == ""
+    document: dict[str, Any] = json.loads(ended.stdout)
+    return ended.returncode, document
+
+
 def _texts(events: tuple[eventlog.Event, ...], pcr: int) -> list[str]:
     return [event.data.rstrip(b"\0").decode() for event in events if event.pcr == pcr and event.type == 0x0D]
 
@@ -73,6 +99,8 @@ def test_good_boot_measures_the_kernel_of_its_slot(name: str, slot: str, tmp_pat
         "BOOT_IMAGE=", ""
     )
     assert ("flatcar.first_boot=detected" in command.split()) == (name == "flatcar-lab-good")
+    status, document = _verdict(done, tmp_path)
+    assert (status, document["status"]) == (0, "affirming"), document["findings"]
 
 
 def test_one_more_argument_is_seen_by_the_kernel_and_in_the_log(tmp_path: Path) -> None:
@@ -84,6 +112,11 @@ def test_one_more_argument_is_seen_by_the_kernel_and_in_the_log(tmp_path: Path) 
     oem = (done.folder / "oem-grub.cfg").read_bytes()
     assert argument.encode() in oem
     assert hashlib.sha256(oem).digest() in [event.digests["sha256"] for event in events if event.pcr == 9]
+    status, document = _verdict(evolve(done, scenario=scenario("flatcar-lab-good")), tmp_path)
+    assert (status, document["status"]) == (1, "contraindicated")
+    accused = [finding for finding in document["findings"] if finding["pcr"] == 8 and argument in str(finding)]
+    assert accused
+    assert argument in events[accused[0]["event"]].data.decode()
 
 
 def test_two_machines_side_by_side(tmp_path: Path) -> None:

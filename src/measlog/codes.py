@@ -71,6 +71,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "secureboot.authority-order": "authorities in another order, or more of them, than shim and images explain",
         "secureboot.authority-repeated": "shim names an authority twice",
         "secureboot.authority-revoked": "an image was verified by a revoked certificate",
+        "secureboot.authority-unused": "an authority under which no started image is signed",
+        "secureboot.image-unverified": "a started image that is signed under none of the authorities",
         "secureboot.image-revoked": "a revoked image was started",
         "secureboot.dbx": "dbx lacks revocations that the policy demands",
         "secureboot.sbat": "shim demands lower SBAT generations than the policy",

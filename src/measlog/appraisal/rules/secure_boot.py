@@ -20,8 +20,11 @@ from measlog.records.variable import BareCertificate
 from measlog.registry import EFI_GLOBAL_VARIABLE, EFI_IMAGE_SECURITY_DATABASE, SHIM_LOCK, EventType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from measlog.appraisal.case import Case
     from measlog.appraisal.secureboot import Authority
+    from measlog.reference.manifest import Signer
 
 __all__ = ["SecureBoot"]
 
@@ -87,6 +90,8 @@ class SecureBoot:
                 )
             self._judge_authority(case, state, authority, report)
         self._judge_sequence(case, state, report)
+        if self.enabled:
+            self._judge_signers(case, state, report)
         # 5. No image that was started is revoked, and the revocations are not older than demanded (A30, A31).
         self._judge_revocations(case, state, report)
         # 6. The keys themselves are the platform's (A42).
@@ -182,6 +187,38 @@ class SecureBoot:
                     )
                 seen.add(authority.variable.value)
 
+    def _judge_signers(self, case: Case, state: SecureBootState, report: Report) -> None:
+        """Each authority is one by which an image's signature, as the manifests know it, can be verified (A30).
+
+        Only where every image is one whose signers are known; what verified the first is the firmware's to say.
+        """
+        images = []
+        for measured in case.history(4):
+            if measured.event.type not in _IMAGES:
+                continue
+            known = [c.signers for _, c in case.components.get(measured.digest, ()) if c.signers]
+            if not known:
+                return
+            images.append(known[0])
+        certificates = [a for a in state.authorities if a.id not in _LETTERS]
+        for place, authority in enumerate(certificates):
+            verified = images[:1] if place == 0 else images[1:]
+            if not any(_signed_under(authority, signers) for signers in verified):
+                report.find(
+                    "secureboot.authority-unused",
+                    f"none of the images that were started is signed under {authority.variable.name!r}",
+                    pcr=7,
+                    event=authority.measured.index,
+                )
+        for place, signers in enumerate(images):
+            candidates = certificates[:1] if place == 0 else certificates[1:]
+            if not any(_signed_under(authority, signers) for authority in candidates):
+                report.find(
+                    "secureboot.image-unverified",
+                    f"the image {place + 1} that was started is signed under none of the authorities",
+                    pcr=4,
+                )
+
     def _judge_authority(self, case: Case, state: SecureBootState, authority: Authority, report: Report) -> None:
         guid, name = authority.id
         number = authority.measured.index
@@ -256,3 +293,18 @@ class SecureBoot:
                     expected=str(generation),
                     observed=None if found is None else str(found),
                 )
+
+
+def _signed_under(authority: Authority, signers: Sequence[Signer]) -> bool:
+    """Whether the authority is a certificate of a signer's chain, or the one that issued the last of it."""
+    record = authority.variable.decoded
+    data = (
+        record.der if isinstance(record, BareCertificate) else record.data if isinstance(record, SignatureData) else b""
+    )
+    sha256 = hashlib.sha256(data).digest()
+    try:
+        subject = load_certificate(data).subject.rfc4514_string()
+    except FormatError:
+        # A digest in place of a certificate: it verifies the one image that has it.
+        return True
+    return any(sha256 in {c.sha256 for c in signer.chain} or subject == signer.chain[-1].issuer for signer in signers)

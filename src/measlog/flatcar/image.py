@@ -20,6 +20,7 @@ from measlog.flatcar.boot import boot_paths
 from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED
 from measlog.flatcar.scan import BackgroundDigest, Progress, TreeScan, scan
+from measlog.flatcar.unified import UKI_COVERS, UKI_NOT_COVERED, uki_boot_paths, uki_root_hashes
 from measlog.flatcar.unpack import QEMU_FORMATS, SparseWriter, container_kind, convert, unpack
 from measlog.flatcar.verity import HashTree, VerityLayout
 from measlog.formats.blocks import Blocks, Window
@@ -214,6 +215,9 @@ class Image:
             covers=COVERS,
             not_covered=NOT_COVERED,
         )
+        if self.esp.grub is None:
+            paths = uki_boot_paths(manifest)
+            return evolve(manifest, boot_paths=paths, covers=UKI_COVERS, not_covered=UKI_NOT_COVERED)
         try:
             return evolve(manifest, boot_paths=boot_paths(manifest))
         except UnsupportedError as error:
@@ -280,19 +284,21 @@ def _esp_number(gpt: Gpt) -> int:
 
 
 def _usr(gpt: Gpt, esp: EspContents) -> tuple[Usr, ...]:
-    """The USR partitions that a kernel on the ESP goes with."""
+    """The USR partitions that a kernel on the ESP goes with, and the root hash that it expects."""
+    unified = uki_root_hashes(esp.components)
     slots = []
     for partition in gpt.partitions:
         slot = USR_SLOTS.get(partition.guid)
         kernel = None if slot is None else esp.kernel(slot)
-        if slot is None or kernel is None:
+        root = kernel.verity_root if kernel is not None else unified.get(partition.guid)
+        if slot is None or (kernel is None and root is None):
             continue
         if partition.type_guid != USR_TYPE:
             raise FormatError(
                 f"has the GUID of USR-{slot.upper()}, but type {partition.type_guid}",
                 path=f"partitions[{partition.number}]",
             )
-        slots.append(Usr(slot=slot, partition=partition.number, status="unchecked", root=kernel.verity_root))
+        slots.append(Usr(slot=slot, partition=partition.number, status="unchecked", root=root))
     return tuple(slots)
 
 

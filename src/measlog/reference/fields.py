@@ -21,6 +21,7 @@ from measlog.errors import ManifestError
 from measlog.registry import ALGORITHMS_BY_NAME
 
 __all__ = [
+    "BANKS",
     "Codec",
     "boolean",
     "choice",
@@ -40,6 +41,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+BANKS = ("sha1", "sha256", "sha384", "sha512")
+"""The banks that every component has digests for."""
+
 SAFE_INTEGER = (1 << 53) - 1
 """The largest integer that every JSON reader keeps exactly (RFC 7493, clause 2.2)."""
 

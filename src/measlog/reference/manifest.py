@@ -16,7 +16,9 @@ from uuid import UUID
 from attrs import field, frozen
 
 from measlog.errors import ManifestError
+from measlog.reference.authorities import Contribution, minimum_sbat
 from measlog.reference.fields import (
+    BANKS,
     boolean,
     choice,
     digest,
@@ -32,6 +34,7 @@ from measlog.reference.fields import (
     timestamp,
     uuid,
 )
+from measlog.reference.uki import Uki
 
 if TYPE_CHECKING:
     from measlog.reference.signing import PrivateKey
@@ -55,9 +58,6 @@ __all__ = [
     "canonical_json",
     "parse_json",
 ]
-
-BANKS = ("sha1", "sha256", "sha384", "sha512")
-"""The banks that every component has digests for."""
 
 FORMAT = "measlog.manifest/1"
 SIZE_LIMIT = 4 << 20
@@ -127,6 +127,8 @@ class Component:
     into PCR 9. ``path`` has no leading slash. ``slot`` is set for kernels alone. ``verity_root`` is the dm-verity root
     hash embedded in a kernel, ``version`` the kernel's or the boot loader's own version text. ``mok_list`` and
     ``mok_list_x`` are what a shim measures into PCR 14 for MokList and MokListX where the owner has added nothing.
+    ``sbat_levels`` are a shim's levels by policy (``automatic``, ``latest``), ``secure_boot`` the events that it may add to
+    PCR 7, ``uki`` what a unified kernel image measures.
     """
 
     role: str = member(choice("shim", "grub", "mokmanager", "fallback", "kernel", "uki", "systemd-boot"))
@@ -146,6 +148,14 @@ class Component:
     vendor_dbx_sha256: bytes | None = member(optional(digest("sha256")), default=None)
     mok_list: Mapping[str, bytes] | None = member(optional(digests(BANKS)), default=None)
     mok_list_x: Mapping[str, bytes] | None = member(optional(digests(BANKS)), default=None)
+    sbat_levels: Mapping[str, str] = member(mapping(_NAME, _SCRIPT, maximum=8), factory=dict)
+    secure_boot: tuple[Contribution, ...] = member(sequence(record(Contribution), maximum=64), default=())
+    uki: Uki | None = member(optional(record(Uki)), default=None)
+
+    @property
+    def minimum_sbat(self) -> Mapping[str, int]:
+        """For a shim: the lowest generation of each component that it lets start by itself, from its SBAT level."""
+        return minimum_sbat(self.sbat_levels)
 
 
 @frozen(kw_only=True)

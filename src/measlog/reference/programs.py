@@ -17,8 +17,10 @@ from measlog.formats.grubimage import GrubModuleArea
 from measlog.formats.pecoff import PeImage
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.authenticode import authenticode_digests
+from measlog.reference.authorities import contributions, minimum_sbat, sbat_levels
 from measlog.reference.manifest import BANKS, Certificate, Component, Grub, SbatEntry
 from measlog.reference.signers import image_signers, named_certificate
+from measlog.reference.uki import read_uki
 from measlog.registry import SHIM_LOCK
 
 __all__ = ["certificate", "kernel_version", "parse_sbat", "program_role", "read_grub", "read_program", "vendor_data"]
@@ -118,18 +120,28 @@ def read_program(
     version = None
     certificates: tuple[Certificate, ...] = ()
     vendor: tuple[bytes, bytes] = b"", b""
+    levels: dict[str, str] = {}
+    uki = None
     if role == "shim":
         found = image.section(".vendor_cert")
         assert found is not None
         vendor = vendor_data(image.content(data, found))
         if vendor[0][:1] == b"\x30":
             certificates = (certificate(vendor[0]),)
+        level = image.section(".sbatlevel")
+        levels = sbat_levels(image.content(data, level)) if level is not None else {}
+        minimum_sbat(levels)
     if role in {"shim", "mokmanager", "fallback"}:
         version = _shim_version(image, data, sbat)
     elif role == "kernel":
         version = kernel_version(data, image.architecture)
     elif role == "grub":
         version = next((entry.version for entry in sbat if entry.component == "grub"), None)
+    elif role == "uki":
+        uki = read_uki(data, image, _inner(data, image), limits=limits)
+        version = uki.stub
+    elif role == "systemd-boot":
+        version = _loader_version(image, data)
     measured = authenticode_digests(data, BANKS, image=image)
     return Component(
         role=role,
@@ -147,7 +159,29 @@ def read_program(
         vendor_dbx_sha256=hashlib.sha256(vendor[1]).digest() if vendor[1] else None,
         mok_list=_digests(_mirrored(vendor[0])) if vendor[0] else None,
         mok_list_x=_digests(vendor[1]) if vendor[1] else None,
+        sbat_levels=levels,
+        secure_boot=contributions(levels, [(one.subject, vendor[0]) for one in certificates]) if role == "shim" else (),
+        uki=uki,
     )
+
+
+def _inner(data: bytes | memoryview, image: PeImage) -> Mapping[str, bytes] | None:
+    """The Authenticode digests of the kernel inside a unified image, None where it is no program of its own."""
+    section = image.section(".linux")
+    assert section is not None
+    kernel = image.content(data, section)
+    try:
+        return authenticode_digests(kernel)
+    except FormatError:
+        return None
+
+
+def _loader_version(image: PeImage, data: bytes | memoryview) -> str | None:
+    magic = image.section(".sdmagic")
+    found = (
+        None if magic is None else re.search(rb"systemd-boot ([-.~+0-9A-Za-z]{1,64}) ####", image.content(data, magic))
+    )
+    return None if found is None else found[1].decode()
 
 
 def _shim_version(image: PeImage, data: bytes | memoryview, sbat: tuple[SbatEntry, ...]) -> str | None:

@@ -19,12 +19,19 @@ class CheckedEvent(Protocol):
     """What is counted: a :class:`measlog.log.Event`."""
 
     @property
-    def type(self) -> EventType: ...
+    def type(self) -> EventType:
+        """TCG_EVENTTYPE."""
+
     @property
-    def register(self) -> Register: ...
+    def register(self) -> Register:
+        """What the event extends."""
+
     @property
-    def digests(self) -> Mapping[str, bytes]: ...
-    def check(self, algorithm: str) -> DigestCheck: ...
+    def digests(self) -> Mapping[str, bytes]:
+        """Digests by algorithm name."""
+
+    def check(self, algorithm: str) -> DigestCheck:
+        """Whether the digest of one bank follows from the data."""
 
 
 @frozen(kw_only=True, order=True)

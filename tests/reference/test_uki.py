@@ -107,7 +107,7 @@ def test_the_tpm_of_a_real_boot_holds_the_last_phase() -> None:
     expected = json.loads((FIXTURES / "uki" / "pcrs.json").read_text())["sha256"]["11"]
     origin = (FIXTURES / "uki" / "ORIGIN.md").read_text()
     for path in sorted(LAB.glob("image-*/disk.img")):
-        if not (path.with_name("inputs.txt").is_file() and "uki" in path.with_name("inputs.txt").read_text()):
+        if not (path.with_name("inputs.txt").is_file() and "spec.boot=uki" in path.with_name("inputs.txt").read_text()):
             continue
         with path.open("rb") as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() not in origin:

@@ -167,9 +167,13 @@ def _digest_info(parent: DerElement) -> tuple[str, bytes]:
 
 def _certificate(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
+        read = x509.load_der_x509_certificate(der)
+        # These are parsed when first asked for, so they are asked for where an error is expected.
+        named_certificate(read, der)
+        _ = read.serial_number
     except (ValueError, TypeError) as error:
         raise FormatError(f"not an X.509 certificate: {error}", clause="RFC 5280") from None
+    return read
 
 
 def _verify(signed: _SignedData) -> bool:

@@ -11,17 +11,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from measlog import flatcar
     from measlog.appraisal import AppraisalResult, Baseline, Check, Finding, Policy, Verifier, policy
+    from measlog.appraisal.diff import diff
+    from measlog.appraisal.explain import explain_boot, explain_replay
     from measlog.errors import (
         EvidenceError,
         FormatError,
+        KeyTrustError,
         LimitExceededError,
         ManifestError,
         MeaslogError,
+        MissingExtraError,
         PolicyError,
         TruncatedError,
         UnsupportedError,
     )
     from measlog.evidence import AttestationKey, Evidence, Quote, VerifiedEvidence
+    from measlog.evidence.trust import CredentialChallenge, verify_ak_certificate, verify_ek_certificate
     from measlog.limits import Limits
     from measlog.log import Anomaly, Event, EventLog, ReplayedLog
     from measlog.reference.manifest import ReferenceManifest
@@ -34,6 +39,7 @@ _HOMES = {
     "AttestationKey": "measlog.evidence",
     "Baseline": "measlog.appraisal",
     "Check": "measlog.appraisal",
+    "CredentialChallenge": "measlog.evidence.trust",
     "Event": "measlog.log",
     "EventLog": "measlog.log",
     "EventType": "measlog.registry",
@@ -41,10 +47,12 @@ _HOMES = {
     "EvidenceError": "measlog.errors",
     "Finding": "measlog.appraisal",
     "FormatError": "measlog.errors",
+    "KeyTrustError": "measlog.errors",
     "LimitExceededError": "measlog.errors",
     "Limits": "measlog.limits",
     "ManifestError": "measlog.errors",
     "MeaslogError": "measlog.errors",
+    "MissingExtraError": "measlog.errors",
     "Policy": "measlog.appraisal",
     "PolicyError": "measlog.errors",
     "Quote": "measlog.evidence",
@@ -56,6 +64,11 @@ _HOMES = {
     "UnsupportedError": "measlog.errors",
     "VerifiedEvidence": "measlog.evidence",
     "Verifier": "measlog.appraisal",
+    "diff": "measlog.appraisal.diff",
+    "explain_boot": "measlog.appraisal.explain",
+    "explain_replay": "measlog.appraisal.explain",
+    "verify_ak_certificate": "measlog.evidence.trust",
+    "verify_ek_certificate": "measlog.evidence.trust",
 }
 _MODULES = {
     "flatcar": "measlog.flatcar",
@@ -68,6 +81,7 @@ __all__ = [
     "AttestationKey",
     "Baseline",
     "Check",
+    "CredentialChallenge",
     "Event",
     "EventLog",
     "EventType",
@@ -75,10 +89,12 @@ __all__ = [
     "EvidenceError",
     "Finding",
     "FormatError",
+    "KeyTrustError",
     "LimitExceededError",
     "Limits",
     "ManifestError",
     "MeaslogError",
+    "MissingExtraError",
     "Policy",
     "PolicyError",
     "Quote",
@@ -90,13 +106,14 @@ __all__ = [
     "UnsupportedError",
     "VerifiedEvidence",
     "Verifier",
+    "diff",
+    "explain_boot",
+    "explain_replay",
     "flatcar",
     "policy",
+    "verify_ak_certificate",
+    "verify_ek_certificate",
 ]
-
-
-_ROOMS = frozenset({"flatcar"})
-"""Packages that are reached as attributes: ``measlog.flatcar.Image``."""
 
 
 def __getattr__(name: str) -> object:

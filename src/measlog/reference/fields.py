@@ -373,15 +373,20 @@ def member(codec: Codec[T], **options: Any) -> T:
 
 
 def record(kind: type[T]) -> Codec[T]:
-    """The codec of an attrs class: an object with exactly its members, each present.
+    """The codec of an attrs class: an object with its members.
 
-    The names in JSON are those of the fields. Fields that are not made by :func:`member` are not written.
+    The names in JSON are those of the fields. A member that has its default is not written, and one that is absent gets
+    it, so that a document stays what it is when a later version of measlog knows more members. Fields that are not made
+    by :func:`member` are not written.
     """
-    codecs: dict[str, Codec[Any]] = {
-        a.name: a.metadata["codec"]
+    made: dict[str, attrs.Attribute[Any]] = {
+        a.name: a
         for a in attrs.fields(kind)  # type: ignore[arg-type]
         if "codec" in a.metadata
     }
+    codecs: dict[str, Codec[Any]] = {name: a.metadata["codec"] for name, a in made.items()}
+    defaults = {name: _default(a) for name, a in made.items() if a.default is not attrs.NOTHING}
+    required = codecs.keys() - defaults.keys()
 
     def check(value: Any, path: str) -> None:
         # Its own validators have run when it was made.
@@ -389,17 +394,21 @@ def record(kind: type[T]) -> Codec[T]:
             raise _refuse(path, f"a {kind.__name__}", value)
 
     def encode(value: T) -> Any:
-        return {name: codec.encode(getattr(value, name)) for name, codec in codecs.items()}
+        return {
+            name: codec.encode(getattr(value, name))
+            for name, codec in codecs.items()
+            if name in required or getattr(value, name) != defaults[name]
+        }
 
     def decode(value: Any, path: str) -> T:
         if not isinstance(value, dict):
             raise _refuse(path, "an object", value)
-        if value.keys() != codecs.keys():
-            missing = ", ".join(sorted(codecs.keys() - value.keys()))
+        if not required <= value.keys() <= codecs.keys():
+            missing = ", ".join(sorted(required - value.keys()))
             surplus = ", ".join(sorted(repr(key) for key in value.keys() - codecs.keys()))
             said = [part for part in (missing and f"lacks {missing}", surplus and f"has unknown {surplus}") if part]
             raise ManifestError(f"{path}: {'; '.join(said)}")
-        read = {name: codec.decode(value[name], f"{path}.{name}") for name, codec in codecs.items()}
+        read = {name: codecs[name].decode(item, f"{path}.{name}") for name, item in value.items()}
         try:
             return kind(**read)
         except ManifestError as error:
@@ -408,7 +417,12 @@ def record(kind: type[T]) -> Codec[T]:
     schema = {
         "type": "object",
         "properties": {name: dict(codec.schema) for name, codec in codecs.items()},
-        "required": sorted(codecs),
+        "required": sorted(required),
         "additionalProperties": False,
     }
     return Codec(check, encode, decode, schema)
+
+
+def _default(attribute: attrs.Attribute[Any]) -> Any:
+    default: Any = attribute.default
+    return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]

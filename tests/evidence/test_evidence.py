@@ -236,11 +236,12 @@ VERIFIED: Any = verify(evidence())
 
 def test_proofs_are_not_made_by_hand() -> None:
     forged = {0: bytes(32)}
+    made: Any = VerifiedEvidence
     parts = {"replayed": VERIFIED.replayed, "quote": VERIFIED.quote, "key": VERIFIED.key, "values": forged}
     for forge in (
-        lambda: VerifiedEvidence(**parts),
-        lambda: VerifiedEvidence(**parts, proof=object()),
-        lambda: VerifiedEvidence(**parts, ak_trust="chain"),
+        lambda: made(**parts),
+        lambda: made(**parts, proof=object()),
+        lambda: made(**parts, ak_trust="chain"),
         lambda: attrs.evolve(VERIFIED, values=forged),
         lambda: attrs.evolve(VERIFIED, ak_trust="credential"),
         lambda: copy.copy(VERIFIED),

@@ -61,6 +61,13 @@ def test_repr() -> None:
     assert repr(quote_of(attest(nonce=b""))) == "<Quote of nothing, nonce (none)>"
 
 
+def test_what_is_shown() -> None:
+    """Text and HTML name what was quoted, and that it was not verified by being read."""
+    for shown in (str(HONEST), HONEST._repr_html_()):
+        assert "6e6f6e6365" in shown
+        assert "sha256" in shown
+
+
 def test_what_is_believed_is_what_was_signed() -> None:
     """The fields cannot be set apart from the bytes: not by hand, by evolve, by pickle (A14)."""
     other = quote_of(attest(nonce=b"other"))

@@ -1,0 +1,85 @@
+"""What fuzzing starts from: the project's captures, taken apart, and the hand-written vectors of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from measlog import EventLog
+from measlog.registry import EventType
+from tests.conftest import FIXTURES
+from tests.formats.gpt_maker import entry, make_gpt
+from tests.formats.pe_maker import make_pe
+from tests.fuzz.targets import FAMILIES, TARGETS
+from tests.records.vectors import ROWS
+
+__all__ = ["seeds"]
+
+_CAPTURE = FIXTURES / "flatcar-lab-good"
+_PATHS = (
+    b"PciRoot(0x0)/Pci(0x1F,0x2)/HD(1,GPT,C06C8547-12B6-43DB-AF4C-413316E02936,0x800,0x113000)/\\EFI\\BOOTX64.EFI",
+    b"AcpiEx(PNP0A03,PNP0A08,0x1,h,c,u)/MAC(001122334455,0x1)/IPv4(10.0.0.1,TCP,Static,10.0.0.2,10.0.0.3,255.0.0.0)",
+    b'UsbWwid(0x1,0x2,0x3,"a,b"),VenHw(C06C8547-12B6-43DB-AF4C-413316E02936,00FF)/Uri(http://x/,y)/BBS(HD,"d",0x1)',
+    b"SasEx(0x1234567890ABCDEF,0x1234567890ABCDEF,0x2000,SAS,External,Direct,0x6A)/Uart(115200,8,N,1)/VenPcAnsi()",
+    b"iSCSI(iqn.x,0x1,0x0000000000000000,None,CRC32C,CHAP_BI,TCP)/Dns(::1,::2)/Path(3,99,00AA)/Wi-Fi(ssid)",
+)
+
+
+@cache
+def seeds() -> Mapping[str, tuple[bytes, ...]]:
+    """Seeds by target, what ``fixtures/fuzz`` holds included."""
+    found: dict[str, list[bytes]] = {name: [] for name in TARGETS}
+    log = (_CAPTURE / "binary_bios_measurements").read_bytes()
+    found["framing"] += [log, log[:2000]]
+    found["log"] += [_short(log)]
+    found["yaml"] += [_short(log)]
+    families = {kind: name for name, (kind, _) in FAMILIES.items() if not name.startswith(("ipl", "trust"))}
+    for event in EventLog.from_bytes(log):
+        name = families.get(event.type) or {8: "ipl_grub", 9: "ipl_grub"}.get(event.register.index, "ipl_stub")
+        if event.type is EventType.EV_IPL and len(found[name]) > 12:
+            continue
+        if len(event.raw) < 4096:
+            found[name].append(event.raw)
+    alike = {
+        EventType.EV_EFI_SPDM_FIRMWARE_CONFIG: "spdm",
+        EventType.EV_EFI_VARIABLE_BOOT2: "boot",
+        EventType.EV_EFI_GPT_EVENT2: "gpt_event",
+        EventType.EV_EFI_HANDOFF_TABLES: "handoff2",
+        EventType.EV_EFI_PLATFORM_FIRMWARE_BLOB: "post_code",
+        EventType.EV_IPL: "ipl_stub",
+    }
+    for _, kind, _, data, _ in ROWS:
+        name = families.get(kind) or alike.get(kind, "version")
+        found[name].append(data)
+        if name == "tagged":
+            found["trust_point"].append(data)
+    found["device_path_text"] += _PATHS
+    for scheme in ("", "-rsa"):
+        attest, signature = (
+            (_CAPTURE / f"quote{scheme}.msg").read_bytes(),
+            (_CAPTURE / f"quote{scheme}.sig").read_bytes(),
+        )
+        found["attest"].append(attest)
+        found["signature"].append(signature)
+        found["quote"].append(bytes([len(attest)]) + attest + signature)
+        found["public"].append((_CAPTURE / f"ak{scheme}.tpm2b").read_bytes())
+    found["pcr_file"].append((_CAPTURE / "quote.pcrs").read_bytes())
+    found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
+    found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
+    for path in sorted(FIXTURES.glob("fuzz/*/*")):
+        if path.parent.name in found:
+            found[path.parent.name].append(path.read_bytes())
+    return {name: tuple(dict.fromkeys(items)) for name, items in found.items() if items}
+
+
+def _short(log: bytes) -> bytes:
+    """A log of the same events, the long signature databases left out: what is mutated should be structure."""
+    from measlog.formats.pfp import LogEvent, build_log
+
+    source = EventLog.from_bytes(log)
+    events = [
+        LogEvent(event.register.index, event.type, event.digests, event.raw)
+        for event in source
+        if event.index and len(event.raw) < 600
+    ]
+    return build_log(events[::3], algorithms=source.algorithms)

@@ -1,0 +1,144 @@
+"""Recognising logs among manifests: real boots, mixed ones, unknown ones, thousands of releases."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import attrs
+import pytest
+
+import measlog as ml
+from measlog.appraisal.identify import Identifier
+from measlog.errors import UnsupportedError
+from measlog.reference.manifest import BANKS, BootPath, ExpectedEvent
+from measlog.reference.signing import Envelope
+from tests.conftest import FIXTURES
+
+
+REFERENCE = "banks-sha256"
+"""Its manifest is that of the image which most captures were booted from."""
+
+
+def log_of(name: str) -> ml.EventLog:
+    return ml.EventLog.from_bytes((FIXTURES / name / "binary_bios_measurements").read_bytes())
+
+
+def manifest_of(folder: str) -> ml.ReferenceManifest:
+    payload = Envelope.from_bytes((FIXTURES / folder / "manifest.dsse.json").read_bytes()).payload
+    return ml.ReferenceManifest.from_json(payload)
+
+
+def digest(bank: str, *parts: object) -> bytes:
+    return hashlib.new(bank, repr(parts).encode()).digest()
+
+
+def synthetic(number: int) -> ml.ReferenceManifest:
+    """A release like no other: the lab's manifest with every digest replaced."""
+    made = manifest_of(REFERENCE)
+    components = tuple(
+        attrs.evolve(
+            one,
+            authenticode={bank: digest(bank, number, one.path, 1) for bank in BANKS},
+            flat={bank: digest(bank, number, one.path, 2) for bank in BANKS},
+        )
+        for one in made.components
+    )
+    event = ExpectedEvent(pcr=8, type=13, text="x", digests={bank: digest(bank, number) for bank in BANKS})
+    path = BootPath(name=f"path {number}", slot="a", events=(event,))
+    return attrs.evolve(made, name=f"release {number}", version=number, components=components, boot_paths=(path,))
+
+
+@pytest.mark.parametrize(
+    ("name", "slot", "path"),
+    [
+        ("flatcar-lab-good", "a", "slot a, first boot, Secure Boot on"),
+        ("later-boot", "a", "slot a, later boot, Secure Boot on"),
+        ("slot-b", "b", "slot b, later boot, Secure Boot on"),
+        ("sb-off-good", "a", "slot a, first boot, Secure Boot off"),
+        ("user-argument", "a", None),
+    ],
+)
+def test_a_real_boot_is_recognised(name: str, slot: str, path: str | None) -> None:
+    manifest = attrs.evolve(manifest_of(REFERENCE), name="lab")
+    found = Identifier([synthetic(1), manifest, synthetic(2)]).identify(log_of(name))
+    assert found.slot == slot
+    assert found.boot_paths == (() if path is None else (path,))
+    assert {one.name for role in ("shim", "grub") for one in found.releases(role)} == {"lab"}
+    assert found.release is not None
+    assert found.release.name == "lab"
+    log = log_of(name)
+    for program in found.programs:
+        component = manifest.component(program.role)
+        assert component is not None
+        assert log[program.event].digests[found.bank] == program.digest
+        expected = component.authenticode if program.pcr == 4 else component.flat
+        assert program.digest == expected[found.bank]
+
+
+def test_a_boot_loader_of_one_release_and_the_kernel_of_another() -> None:
+    lab = manifest_of(REFERENCE)
+    kernels = tuple(one for one in lab.components if one.role == "kernel")
+    loaders = tuple(one for one in lab.components if one.role != "kernel")
+    old = attrs.evolve(synthetic(1), name="old", components=loaders)
+    new = attrs.evolve(synthetic(2), name="new", components=kernels)
+    found = Identifier([old, new]).identify(log_of("flatcar-lab-good"))
+    assert [one.name for one in found.releases("grub")] == ["old"]
+    assert [one.name for one in found.releases("kernel")] == ["new"]
+    assert found.mixed
+    assert found.release is None
+    assert found.unknown == ()
+
+
+def test_what_no_manifest_names_is_unknown() -> None:
+    found = Identifier([synthetic(1)]).identify(log_of("flatcar-lab-good"))
+    assert (found.programs, found.boot_paths, found.release, found.mixed) == ((), (), None, False)
+    log = log_of("flatcar-lab-good")
+    assert {one.pcr for one in found.unknown} == {4, 9}
+    assert all(log[one.event].digests["sha256"] == one.digest for one in found.unknown)
+    assert found.slot == "a"
+
+
+def test_the_slot_is_not_taken_from_a_text_that_was_not_measured() -> None:
+    # The kernel's name changed in the text alone: the digest is that of the old text (A2).
+    data = (FIXTURES / "user-argument" / "binary_bios_measurements").read_bytes()
+    changed = ml.EventLog.from_bytes(data.replace(b"/flatcar/vmlinuz-a", b"/flatcar/vmlinuz-b"))
+    assert Identifier([manifest_of(REFERENCE)]).identify(changed).slot is None
+
+
+def test_a_bank_that_is_not_there_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match="no bank sha512"):
+        Identifier([]).identify(log_of("flatcar-lab-good"), bank="sha512")
+
+
+def test_every_bank_recognises_the_same() -> None:
+    identifier = Identifier([manifest_of(REFERENCE)])
+    log = log_of("flatcar-lab-good")
+    found = [identifier.identify(log, bank=bank) for bank in log.algorithms]
+    assert len({tuple((one.role, one.event) for one in each.programs) for each in found}) == 1
+    assert len({each.boot_paths for each in found}) == 1
+
+
+def test_hundreds_of_releases_take_milliseconds() -> None:
+    first = synthetic(0)
+    releases = (
+        attrs.evolve(
+            first,
+            name=f"release {number}",
+            version=number,
+            components=tuple(
+                attrs.evolve(one, flat={bank: digest(bank, number, one.path) for bank in BANKS})
+                for one in first.components
+            ),
+        )
+        for number in range(300)
+    )
+    identifier = Identifier(releases)
+    assert len(identifier) == 300
+    log = log_of("flatcar-lab-good")
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        identifier.identify(log)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.005

@@ -1,0 +1,163 @@
+"""Baselines: the platform as it was observed, and what is allowed by having been seen (attack A42)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+import measlog as ml
+from fixtures.attacks.forge import ForgedEvent
+from measlog.appraisal import Policy
+from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
+from measlog.appraisal.rules.secure_boot import SecureBoot
+from measlog.errors import ManifestError, PolicyError
+from tests.appraisal.machine import SHA256, Change, codes, good_log, machine, where
+
+FIRMWARE = Policy(name="platform", rule=Platform(), required=())
+KEYS = Policy(name="keys", rule=SecureBoot(), required={7})
+PLATFORM = (0, 1, 2, 3, 5, 6)
+
+
+def baseline(*names: str, model: str | None = None) -> ml.Baseline:
+    return ml.Baseline.learn([machine(good_log(name)) for name in names or ("flatcar-lab-good",)], model=model)
+
+
+def appraise(policy: Policy, baselines: list[ml.Baseline], change: Change | None = None) -> ml.AppraisalResult:
+    log = good_log()
+    changed = log if change is None else log.with_events(change(log.events))
+    return ml.Verifier([], policy=policy, baselines=baselines).appraise(machine(changed))
+
+
+def altered(pcr: int, kind: int | None = None) -> Change:
+    def fits(e: ForgedEvent) -> bool:
+        return e.pcr == pcr and (kind is None or e.type == kind)
+
+    return where(fits, lambda e: (e.rehashed(b"another firmware"),))
+
+
+def test_a_machine_is_like_the_one_that_was_learned_from() -> None:
+    result = appraise(FIRMWARE, [baseline(model="lab")])
+    assert result.status == "affirming"
+    assert {c.pcr for c in result.checked} == set(PLATFORM)
+    assert all("observed on 1 known-good machine of model lab" in c.against for c in result.checked)
+
+
+@pytest.mark.parametrize("pcr", PLATFORM)
+def test_a_platform_that_was_never_seen_is_refused(pcr: int) -> None:
+    result = appraise(FIRMWARE, [baseline()], altered(pcr))
+    assert codes(result) == {"platform.differs"}
+    finding = result.findings[0]
+    first = next(i + 1 for i, e in enumerate(good_log().events) if e.pcr == pcr)
+    assert (finding.pcr, finding.event) == (pcr, first)
+
+
+def test_an_event_less_is_another_platform() -> None:
+    result = appraise(FIRMWARE, [baseline()], lambda events: (e for e in events if not (e.pcr == 6 and e.type == 4)))
+    assert [(f.code, f.pcr, f.event) for f in result.findings] == [("platform.differs", 6, None)]
+
+
+def test_without_a_baseline_registers_are_named_as_not_covered() -> None:
+    result = appraise(FIRMWARE, [])
+    assert result.status == "none"
+    assert {n.pcr for n in result.not_covered} >= set(PLATFORM)
+
+
+def test_a_baseline_of_another_bank_says_nothing() -> None:
+    other = ml.Baseline(bank="sha384", samples=1, histories=baseline().histories)
+    assert appraise(FIRMWARE, [other]).status == "none"
+
+
+def test_a_key_added_to_db_is_not_as_observed() -> None:
+    """The keys of Secure Boot are the platform's: PCR 7 up to its separator is learned."""
+    assert appraise(KEYS, [baseline()]).status == "affirming"
+    more = good_log("tampered-db-key-only")
+    result = ml.Verifier([], policy=KEYS, baselines=[baseline()]).appraise(machine(more))
+    assert codes(result) == {"platform.differs"}
+    without = ml.Verifier([], policy=KEYS).appraise(machine(more))
+    assert ("secure-boot-keys", 7) in {(n.subject, n.pcr) for n in without.not_covered}
+
+
+def test_what_varies_between_samples_is_shown() -> None:
+    """Two machines with other boot options: what is allowed by both is for a person to see."""
+    log = good_log()
+    other = log.with_events(altered(1, 0x80000002)(log.events))
+    learned = ml.Baseline.learn([machine(log), machine(other), machine(log)])
+    assert (learned.samples, [(v.pcr, v.histories, v.first_difference) for v in learned.variations]) == (
+        3,
+        [(1, 2, 0)],
+    )
+    assert baseline().variations == ()
+
+
+def test_baselines_are_written_and_read() -> None:
+    learned = baseline(model="lab")
+    text = learned.to_json()
+    assert json.loads(text)["observed"] is True
+    assert ml.Baseline.from_json(text) == learned
+    assert ml.Baseline.from_json(text).to_json() == text
+    expected = [e.digests[SHA256] for e in good_log().events if e.pcr == 0]
+    assert learned.histories[0] == (tuple(expected),)
+
+
+def changed(**members: object) -> bytes:
+    return json.dumps({**json.loads(baseline().to_json()), **members}).encode()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: b"",
+        lambda: b"[]",
+        lambda: b"{}",
+        lambda: changed(format="measlog.baseline/2"),
+        lambda: changed(bank="md5"),
+        lambda: changed(samples=0),
+        lambda: changed(samples="1"),
+        lambda: changed(model=3),
+        lambda: changed(histories={}),
+        lambda: changed(histories=[]),
+        lambda: changed(histories={"0": [["00"]]}),
+        lambda: changed(histories={"0": [["zz"]]}),
+        lambda: changed(histories={"4": [["00" * 32]]}),
+        lambda: changed(histories={"x": [["00" * 32]]}),
+        lambda: b" " * (17 << 20),
+    ],
+)
+def test_what_is_no_baseline_is_refused(make: Callable[[], bytes]) -> None:
+    with pytest.raises(ManifestError):
+        ml.Baseline.from_json(make())
+
+
+def test_nothing_is_learned_from_nothing_or_from_two_banks() -> None:
+    with pytest.raises(ManifestError, match="at least one machine"):
+        ml.Baseline.learn([])
+
+
+def test_registers_that_a_boot_leaves_alone() -> None:
+    policy = Policy(name="untouched", rule=Untouched((11, 12)), required={11, 12})
+    assert appraise(policy, []).status == "affirming"
+    extended = ForgedEvent(12, 0xD, dict.fromkeys((0x0004, 0x000B, 0x000C), b""), b"x").rehashed(b"x")
+    result = appraise(policy, [], lambda events: (*events, extended))
+    assert codes(result) == {"register.unexpected"}
+    assert codes(appraise(Policy(name="four", rule=Untouched((4,)), required={4}), [])) == {"register.unexpected"}
+
+
+def test_open_ended_registers_are_those_of_the_running_system() -> None:
+    policy = Policy(name="open", rule=OpenEnded((10,)), required={10})
+    result = appraise(policy, [])
+    assert result.status == "none"
+    assert [(n.pcr, n.reason) for n in result.not_covered if n.pcr == 10] == [
+        (10, "the policy leaves it to the running system")
+    ]
+    for pcr in (0, 4, 7, 8, 9, 14, 16):
+        with pytest.raises(PolicyError, match="cannot be open-ended"):
+            OpenEnded((pcr,))
+
+
+@pytest.mark.parametrize("pcr", [16, 17, 22, 23])
+def test_registers_that_anyone_can_reset_are_never_required(pcr: int) -> None:
+    """A23."""
+    with pytest.raises(PolicyError, match="reset"):
+        Policy(name="resettable", rule=Platform(), required={4, pcr})

@@ -54,9 +54,7 @@ TCG_EfiSpecIDEvent = c.Struct(
 )
 
 # 10.4.5.3 TCG_EfiStartupLocalityEvent
-TCG_EfiStartupLocalityEvent = c.Struct(
-    "signature" / c.Const(STARTUP_LOCALITY_SIGNATURE), "startupLocality" / c.Int8ul
-)
+TCG_EfiStartupLocalityEvent = c.Struct("signature" / c.Const(STARTUP_LOCALITY_SIGNATURE), "startupLocality" / c.Int8ul)
 
 
 def TCG_PCR_EVENT2(algorithms: Mapping[int, int]) -> Any:  # noqa: N802 - the specification's name

@@ -67,7 +67,7 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
     for path in sorted(FIXTURES.glob("fuzz/*/*")):
-        if path.parent.name in found:
+        if path.parent.name in found and path.suffix != ".md":
             found[path.parent.name].append(path.read_bytes())
     return {name: tuple(dict.fromkeys(items)) for name, items in found.items() if items}
 

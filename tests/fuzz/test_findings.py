@@ -12,7 +12,7 @@ from tests.fuzz.mutations import mutate
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS, fuzz
 
-FINDINGS = sorted(path for path in FIXTURES.glob("fuzz/*/*") if path.parent.name in TARGETS)
+FINDINGS = sorted(path for path in FIXTURES.glob("fuzz/*/*") if path.parent.name in TARGETS and path.suffix != ".md")
 
 
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: f"{path.parent.name}/{path.name}")

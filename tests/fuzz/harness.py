@@ -13,6 +13,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["measlog"]):
+    # Modules that measlog imports late, when nothing is instrumented any more.
+    import measlog.records.device_path_nodes
+    import measlog.records.device_path_text
+    import measlog.replay.digests  # noqa: F401
     from tests.fuzz.seeds import seeds
     from tests.fuzz.targets import TARGETS, fuzz
 

@@ -11,10 +11,10 @@ import pytest
 import measlog as ml
 from measlog.appraisal.identify import Identifier
 from measlog.errors import UnsupportedError
+from measlog.flatcar.boot import boot_paths
 from measlog.reference.manifest import BANKS, BootPath, ExpectedEvent
 from measlog.reference.signing import Envelope
 from tests.conftest import FIXTURES
-
 
 REFERENCE = "banks-sha256"
 """Its manifest is that of the image which most captures were booted from."""
@@ -26,7 +26,8 @@ def log_of(name: str) -> ml.EventLog:
 
 def manifest_of(folder: str) -> ml.ReferenceManifest:
     payload = Envelope.from_bytes((FIXTURES / folder / "manifest.dsse.json").read_bytes()).payload
-    return ml.ReferenceManifest.from_json(payload)
+    made = ml.ReferenceManifest.from_json(payload)
+    return attrs.evolve(made, boot_paths=boot_paths(made))
 
 
 def digest(bank: str, *parts: object) -> bytes:

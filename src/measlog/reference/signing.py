@@ -81,9 +81,9 @@ class Envelope:
     signatures: tuple[DsseSignature, ...] = field(validator=deep_iterable(instance_of(DsseSignature)))
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Read an envelope; ManifestError for anything else."""
-        document = parse_json(data, what="envelope", size=ENVELOPE_LIMIT)
+    def from_bytes(cls, data: bytes, *, limit: int = ENVELOPE_LIMIT) -> Self:
+        """Read an envelope of at most ``limit`` bytes; ManifestError for anything else."""
+        document = parse_json(data, what="envelope", size=limit)
         if not {"payload", "payloadType", "signatures"} <= document.keys():  # the rest is to be ignored
             raise ManifestError("envelope: expected payload, payloadType and signatures; is this a signed manifest?")
         kind, signatures = document["payloadType"], document["signatures"]

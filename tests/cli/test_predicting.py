@@ -247,6 +247,32 @@ def test_other_documents_are_no_predicted_boots(data: bytes) -> None:
         boots_of(data)
 
 
+def test_a_boot_is_identified_by_its_digests(measlog: Runner, release: tuple[str, ...], good: Path) -> None:
+    manifest, option, key = release
+    log = good / "binary_bios_measurements"
+    words = (log, "--manifest", manifest, option, key)
+    document = measlog("identify", *words, "--json").document
+    assert document["slot"] == "a"
+    assert document["boot_paths"] == ["slot a, first boot, Secure Boot on"]
+    components = json.loads(measlog("manifest", "show", manifest, "--json").out)["manifest"]["components"]
+    known = {c["authenticode"]["sha256"]: c["role"] for c in components}
+    programs = [(p["digest"], p["role"]) for p in document["programs"] if p["pcr"] == 4]
+    assert {role for _, role in programs} == {"shim", "grub", "kernel"}
+    assert all(known[digest] == role for digest, role in programs)
+    assert document["unknown"] == []
+    text = measlog("identify", *words)
+    assert text.status == 0
+    assert "slot a, first boot, Secure Boot on" in text.out
+    assert "not verified" in measlog("identify", log, "--manifest", manifest).err
+
+
+def test_an_unknown_boot_is_not_identified(measlog: Runner, shared: Path, release: tuple[str, ...]) -> None:
+    log = shared / "corpus" / "logs" / "debian-10.bin"
+    document = measlog("identify", log, "--manifest", *release, "--json").document
+    assert (document["release"], document["boot_paths"], document["programs"]) == (None, [], [])
+    assert document["unknown"]
+
+
 def test_convert_gives_what_the_converters_give(measlog: Runner, good: Path, tmp_path: Path) -> None:
     log = good / "binary_bios_measurements"
     document = yaml.safe_load(measlog("convert", log, "--to", "yaml").out)

@@ -20,6 +20,7 @@ _COMMANDS = {
     "verify": ("measlog.cli.verify:verify", "The whole appraisal: quote, log, reference manifests, policy."),
     "report": ("measlog.cli.report:report", "One self-contained HTML page about a machine."),
     "manifest": ("measlog.cli.manifest:manifest", "Build, sign and show reference manifests."),
+    "identify": ("measlog.cli.identify:identify", "Which release, slot and boot path a log shows."),
     "predict": ("measlog.cli.predict:predict", "The registers of boots that have not happened yet."),
     "diff": ("measlog.cli.diff:diff", "Two logs, or a log and a predicted boot, aligned."),
     "convert": ("measlog.cli.convert:convert", "A log in another tool's form."),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from measlog.cli.errors import InputError, about
+from measlog.cli.errors import about
 from measlog.cli.files import KEY_LIMIT, MANIFEST_LIMIT, read, write
 from measlog.cli.manifests import read_manifest, read_public_key, unsafe_read_unsigned_manifest
 from measlog.cli.options import FILE, as_json
@@ -30,18 +30,20 @@ def manifest() -> None:
 
 
 @manifest.command(epilog="Example: measlog manifest build flatcar.img -o unsigned.json --release 4230.2.1")
-@click.argument("image", type=FILE)
+@click.argument("source", type=FILE, metavar="IMAGE_OR_DIRECTORY")
 @_OUTPUT
 @click.option("--no-verity", is_flag=True, help="Leave the USR partition unchecked, and say so in the manifest.")
-@click.option("--name", help="Name of the manifest; the file's unless given.")
+@click.option("--openpgp-keys", type=FILE, metavar="FILE", help="Certificates that must have signed what is read.")
+@click.option("--name", help="Name of the manifest; the file's or the release's unless given.")
 @click.option("--release", help="Flatcar's version, such as 4230.2.1.")
 @click.option("--channel", help="Flatcar's channel.")
 @click.option("--version", type=click.IntRange(min=0), help="Number for version floors; made from the release.")
 @click.option("--not-before", type=click.DateTime(), help="When the manifest comes into force (UTC).")
 @click.option("--expires", type=click.DateTime(), help="When the manifest expires (UTC).")
 def build(
-    image: str,
+    source: str,
     output: str,
+    openpgp_keys: str | None,
     name: str | None,
     release: str | None,
     channel: str | None,
@@ -51,13 +53,19 @@ def build(
     *,
     no_verity: bool,
 ) -> None:
-    """Build the manifest of a disk IMAGE. It is unsigned: see sign."""
+    """Build the manifest of a disk image, or of the folder with the files of a release. It is unsigned: see sign."""
+    from measlog.flatcar.authenticity import OpenPgpKeys
     from measlog.flatcar.image import Image
+    from measlog.flatcar.release import Release
 
-    if Path(image).is_dir():
-        raise InputError(f"{image}: is a directory, expected a disk image")
-    with about(image), working(f"reading {image}"):
-        made = Image.open(image, verity=not no_verity).reference_manifest(
+    keys = None
+    if openpgp_keys is not None:
+        certificates = read(openpgp_keys, KEY_LIMIT)
+        with about(openpgp_keys):
+            keys = OpenPgpKeys(certificates=certificates)
+    open_source = Release.from_directory if Path(source).is_dir() else Image.open
+    with about(source), working(f"reading {source}") as progress:
+        made = open_source(source, keys=keys, verity=not no_verity, progress=progress).reference_manifest(
             name=name,
             release=release,
             channel=channel,

@@ -14,9 +14,9 @@ import click
 from measlog.appraisal.closest import closest_boot
 from measlog.appraisal.diff import diff
 from measlog.cli.appraise import Case, Request, appraisal_options
-from measlog.cli.errors import InputError, about
+from measlog.cli.errors import InputError
 from measlog.cli.errors import report as complain
-from measlog.cli.files import MANIFEST_LIMIT, read
+from measlog.cli.files import MANIFEST_LIMIT, read, write
 from measlog.cli.options import FILE
 from measlog.cli.policy import rule_sentences
 from measlog.cli.spread import SpreadCommand
@@ -72,8 +72,7 @@ def report(*, output: str, title: str | None, **options: Any) -> int:
             version=importlib.metadata.version("measlog"),
         )
     )
-    with about(output):
-        Path(output).write_text(page, encoding="utf-8")
+    write(output, page.encode())
     if error is not None:
         complain(f"{error}; {output} says so too")
         return 3

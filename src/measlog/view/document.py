@@ -13,6 +13,7 @@ from measlog.view.jsonable import jsonable
 if TYPE_CHECKING:
     from measlog.appraisal.baseline import Baseline
     from measlog.appraisal.diff import HistoryDiff, Side
+    from measlog.appraisal.identify import Identification
     from measlog.appraisal.result import AppraisalResult, Finding
     from measlog.evidence import AttestationKey, Quote, VerifiedEvidence
     from measlog.log import Event, EventLog
@@ -24,6 +25,7 @@ __all__ = [
     "baseline_document",
     "diff_document",
     "event_document",
+    "identification_document",
     "log_document",
     "manifest_facts",
     "quote_document",
@@ -182,3 +184,17 @@ def _side(side: Side | None) -> dict[str, Any] | None:
         return None
     text = None if side.text is None else jsonable(side.text)
     return {"event": side.event, "type": side.type.name, "digest": side.digest.hex(), "text": text}
+
+
+def identification_document(found: Identification) -> dict[str, Any]:
+    """``identify/1``: what a log shows, component by component; nothing in it is verified."""
+    return {
+        "measlog": "identify/1",
+        "bank": found.bank,
+        "release": None if found.release is None else jsonable(found.release),
+        "mixed": found.mixed,
+        "slot": found.slot,
+        "boot_paths": list(found.boot_paths),
+        "programs": [jsonable(program) for program in found.programs],
+        "unknown": [jsonable(program) for program in found.unknown],
+    }

@@ -14,6 +14,7 @@ from measlog.view.summary import summary
 
 if TYPE_CHECKING:
     from measlog.appraisal.baseline import Baseline
+    from measlog.appraisal.identify import Identification
     from measlog.appraisal.result import AppraisalResult, Check, Finding
     from measlog.evidence import AttestationKey, Quote
     from measlog.log import Anomaly, Event, EventLog
@@ -26,6 +27,7 @@ __all__ = [
     "bank_page",
     "baseline_page",
     "display_bank",
+    "identification_page",
     "listed",
     "log_page",
     "manifest_page",
@@ -324,4 +326,34 @@ def baseline_page(baseline: Baseline) -> Page:
     ]
     if not baseline.variations:
         parts.append(span("no register varies between the samples"))
+    return Page(parts=tuple(parts))
+
+
+def identification_page(found: Identification) -> Page:
+    """What a log shows, component by component."""
+    release = found.release
+    if release is not None:
+        head = f"{release.name}, release {release.release or 'unknown'}"
+    elif found.mixed:
+        head = "programs of several releases"
+    else:
+        head = "several releases have all that was recognised" if found.programs else "nothing was recognised"
+    parts: list[Cell | Grid] = [span(head, "bold")]
+    if found.slot is not None:
+        parts.append(span(f"slot {found.slot}"))
+    parts += [span(f"boot path: {name}") for name in found.boot_paths]
+    if found.programs:
+        rows = tuple(
+            (
+                span(p.event),
+                span(f"PCR {p.pcr}"),
+                span(p.role),
+                span(p.digest[:8].hex()),
+                span(", ".join(r.name for r in p.releases)),
+            )
+            for p in found.programs
+        )
+        parts.append(Grid(columns=("#", "register", "component", found.bank, "of"), rows=rows, right=frozenset({"#"})))
+    parts += [span(f"event {u.event}, PCR {u.pcr}: in no manifest: {u.digest.hex()}", "yellow") for u in found.unknown]
+    parts += [span(""), span("A log alone proves nothing: this recognises, verify vouches.", "dim")]
     return Page(parts=tuple(parts))

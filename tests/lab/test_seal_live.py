@@ -1,0 +1,220 @@
+"""The neighbours' own tools seal to predicted boots and open in them: clevis, systemd-cryptenroll, systemd-pcrlock.
+
+They come from Debian 13, in a root of its own made with debootstrap (kept in the cache; MEASLOG_TRIXIE names another
+place). The TPM is swtpm: a boot is made by extending the predicted events, which the tests of the lab prove to be those
+of real boots. Needs root, for chroot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from measlog.flatcar.boot import PredictedBoot, predict
+from measlog.interop import seal
+from measlog.reference.signing import SignedManifest
+from tests.conftest import FIXTURES
+from tests.interop.swtpm import SoftwareTpm, need, software_tpm
+
+pytestmark = pytest.mark.lab
+
+PCRS = (4, 8, 9)
+PACKAGES = (
+    "systemd", "systemd-cryptsetup", "cryptsetup-bin", "libtss2-tcti-swtpm0t64", "libtss2-esys-3.0.2-0t64",
+    "libtss2-rc0t64", "libtss2-mu-4.0.1-0t64", "clevis", "clevis-tpm2", "tpm2-tools",
+)  # fmt: skip
+PASSWORD = "measlog"
+# The kernel's resource manager is not there: what a tool leaves in the TPM is flushed when it ends, as that would do.
+WRAPPER = """#!/bin/sh
+/usr/bin/"${0##*/}" "$@"; status=$?
+/usr/bin/tpm2_flushcontext -t >/dev/null 2>&1
+/usr/bin/tpm2_flushcontext -l >/dev/null 2>&1
+exit $status
+"""
+# An sss pin tries its pins at the same time, which needs that resource manager too: here they take turns.
+ONE_BY_ONE = """#!/bin/sh
+exec flock /run/measlog-tpm.lock /usr/bin/clevis-decrypt-tpm2 "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def root() -> Path:
+    """Debian 13 with the tools."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for chroot")
+    place = Path(os.environ.get("MEASLOG_TRIXIE") or Path.home() / ".cache" / "measlog-lab" / "trixie")
+    if not (place / "usr/bin/systemd-cryptenroll").exists():
+        need("debootstrap")
+        place.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "trixie", str(place)],
+            check=True,
+            capture_output=True,
+            timeout=900,
+        )
+    tools = place / "opt/flushing"
+    tools.mkdir(parents=True, exist_ok=True)
+    for tool in (place / "usr/bin").glob("tpm2_*"):
+        wrapper = tools / tool.name
+        wrapper.write_text(WRAPPER)
+        wrapper.chmod(0o755)
+    one_by_one = tools / "clevis-decrypt-tpm2"
+    one_by_one.write_text(ONE_BY_ONE)
+    one_by_one.chmod(0o755)
+    return place
+
+
+class Guest:
+    """Debian 13's tools, with the TPM of the test."""
+
+    def __init__(self, root: Path, tpm: SoftwareTpm) -> None:
+        self.root = root
+        self.tpm = tpm
+        self.folder = root / "work"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+
+    def run(self, *words: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        tcti = self.tpm.tcti
+        script = (
+            'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && cd / && '
+            'exec chroot "$0" /usr/bin/env -i PATH=/opt/flushing:/usr/sbin:/usr/bin HOME=/root '
+            f"TPM2TOOLS_TCTI={tcti} SYSTEMD_TPM2_DEVICE={tcti} PASSWORD={PASSWORD} "
+            'sh -c \'cd /work && exec "$@"\' sh "$@"'
+        )
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, str(self.root), *words],
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{words}: {done.returncode}: {done.stderr.decode()}")
+        return done
+
+
+@pytest.fixture
+def guest(root: Path, tmp_path: Path) -> Iterator[Guest]:
+    with software_tpm(tmp_path) as tpm:
+        yield Guest(root, tpm)
+
+
+@pytest.fixture(scope="module")
+def boots() -> list[PredictedBoot]:
+    """Now, after the update, and the fall back into the old slot, of the committed release."""
+    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
+    signed = (FIXTURES / "flatcar-lab-good" / "manifest.dsse.json").read_bytes()
+    release = SignedManifest.from_bytes(signed).verify(keys=[key])
+    now = predict(release, secure_boot=True, slot="a", first_boot=False)
+    after = predict(release, secure_boot=True, slot="b", first_boot=False)
+    return [now[0], after[0]]
+
+
+@pytest.fixture(scope="module")
+def tampered() -> PredictedBoot:
+    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
+    signed = (FIXTURES / "flatcar-lab-good" / "manifest.dsse.json").read_bytes()
+    release = SignedManifest.from_bytes(signed).verify(keys=[key])
+    oem = b'set linux_append="init=/bin/sh"\n'
+    return predict(release, secure_boot=True, slot="b", first_boot=False, oem_grub_cfg=oem)[0]
+
+
+def boot_into(tpm: SoftwareTpm, boot: PredictedBoot) -> None:
+    tpm.restart()
+    for pcr in PCRS:
+        for event in boot.of(pcr):
+            tpm.extend(pcr, {bank: event.digests[bank] for bank in ("sha1", "sha256", "sha384")})
+
+
+def test_clevis(guest: Guest, boots: list[PredictedBoot], tampered: PredictedBoot) -> None:
+    now, after = boots
+    boot_into(guest.tpm, now)
+    pin, config = seal.clevis_config(seal.states_of(boots, PCRS))
+    assert pin == "sss"
+    sealed = guest.run("clevis", "encrypt", pin, config, stdin=b"the secret").stdout
+    only_next, config = seal.clevis_config(seal.states_of([after], PCRS))
+    future = guest.run("clevis", "encrypt", only_next, config, stdin=b"the secret").stdout
+    assert guest.run("clevis", "decrypt", stdin=sealed).stdout == b"the secret"
+    # Sealed to values that the registers do not have yet.
+    assert guest.run("clevis", "decrypt", stdin=future, check=False).returncode != 0
+    boot_into(guest.tpm, after)
+    assert guest.run("clevis", "decrypt", stdin=sealed).stdout == b"the secret"
+    assert guest.run("clevis", "decrypt", stdin=future).stdout == b"the secret"
+    boot_into(guest.tpm, tampered)
+    assert guest.run("clevis", "decrypt", stdin=sealed, check=False).returncode != 0
+    assert guest.run("clevis", "decrypt", stdin=future, check=False).returncode != 0
+    boot_into(guest.tpm, now)
+    assert guest.run("clevis", "decrypt", stdin=sealed).stdout == b"the secret"
+
+
+def luks(guest: Guest) -> None:
+    (guest.folder / "disk").write_bytes(bytes(32 << 20))
+    guest.run(
+        *("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2"),
+        *("--pbkdf-force-iterations", "1000", "--key-file", "-", "disk"),
+        stdin=PASSWORD.encode(),
+    )
+
+
+def unlocks(guest: Guest) -> bool:
+    """Whether the TPM unlocks the volume: with it, and nothing else, a recovery key can be added."""
+    done = guest.run(
+        "systemd-cryptenroll", f"--unlock-tpm2-device={guest.tpm.tcti}", "--recovery-key", "disk", check=False
+    )
+    return done.returncode == 0
+
+
+def test_cryptenroll_values(guest: Guest, boots: list[PredictedBoot], tampered: PredictedBoot) -> None:
+    now, after = boots
+    boot_into(guest.tpm, now)
+    luks(guest)
+    states = seal.states_of(boots, PCRS)
+    for argument in seal.cryptenroll_arguments(states):
+        guest.run("systemd-cryptenroll", f"--tpm2-device={guest.tpm.tcti}", argument, "disk")
+    dump = json.loads(guest.run("cryptsetup", "luksDump", "--dump-json-metadata", "disk").stdout)
+    policies = {token["tpm2-policy-hash"] for token in dump["tokens"].values() if token["type"] == "systemd-tpm2"}
+    assert policies == {seal.policy_pcr(state).hex() for state in states}
+    assert unlocks(guest)
+    boot_into(guest.tpm, after)
+    assert unlocks(guest)
+    boot_into(guest.tpm, tampered)
+    assert not unlocks(guest)
+    boot_into(guest.tpm, now)
+    assert unlocks(guest)
+
+
+def test_cryptenroll_signed_policies(guest: Guest, boots: list[PredictedBoot], tampered: PredictedBoot) -> None:
+    """Enrolled once with the public key; a new signature, no new enrolment, opens after the update."""
+    now, after = boots
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (guest.folder / "public.pem").write_bytes(public)
+    signatures = guest.root / "etc/systemd/tpm2-pcr-signature.json"
+    signatures.write_bytes(seal.pcrsig(seal.states_of([now], PCRS), seal.SigningKey(key)))
+    try:
+        boot_into(guest.tpm, now)
+        luks(guest)
+        guest.run(
+            *("systemd-cryptenroll", f"--tpm2-device={guest.tpm.tcti}", "--tpm2-pcrs=", "--tpm2-public-key=public.pem"),
+            *("--tpm2-public-key-pcrs=4+8+9", "--tpm2-signature=/etc/systemd/tpm2-pcr-signature.json", "disk"),
+        )
+        assert unlocks(guest)
+        boot_into(guest.tpm, after)
+        assert not unlocks(guest)
+        signatures.write_bytes(seal.pcrsig(seal.states_of(boots, PCRS), seal.SigningKey(key)))
+        assert unlocks(guest)
+        boot_into(guest.tpm, tampered)
+        assert not unlocks(guest)
+        boot_into(guest.tpm, now)
+        assert unlocks(guest)
+    finally:
+        signatures.unlink()

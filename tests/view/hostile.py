@@ -131,7 +131,8 @@ class Seen(HTMLParser):
         self.comments.append(data)
 
     def handle_data(self, data: str) -> None:
-        self.words.append(data)
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.words.append(data)
 
     @property
     def text(self) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "facts",
     "register_chip",
     "register_name",
+    "scrolled",
     "table",
 ]
 
@@ -118,3 +119,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Part]], *, caption: st
     ]
     title = None if caption is None else el("caption", caption)
     return el("table", title, el("thead", head), el("tbody", *body))
+
+
+def scrolled(body: Html, label: str) -> Html:
+    """What may be wider than the window, in a region of its own that the keyboard reaches."""
+    return el("div", body, cls="scroll", role="region", tabindex=0, aria_label=label)

@@ -13,7 +13,7 @@ from measlog.view.escape import escape
 from measlog.view.html import Html, clip, el, join
 from measlog.view.html import text as html_text
 from measlog.view.jsonable import jsonable
-from measlog.view.pieces import CHECK_WORDS, check_badge, data_cell, digest, register_chip
+from measlog.view.pieces import CHECK_WORDS, badge, check_badge, data_cell, digest, register_chip, scrolled
 
 if TYPE_CHECKING:
     from measlog.appraisal.result import Finding
@@ -25,7 +25,7 @@ __all__ = ["events_section"]
 _MAX_TEXT = 4096 + 64
 _MAX_FIELD = 2000
 _MAX_RAW = 4096
-_COLUMNS = ("#", "register", "type", "digest", "check", "findings", "data")
+_COLUMNS = ("#", "register", "type", "digest", "check", "data")
 
 
 def events_section(report: Report) -> Html:
@@ -70,7 +70,7 @@ def events_section(report: Report) -> Html:
             el("p", f"{len(log)} events, {log.kind}, {', '.join(log.algorithms)}. {trusted}"),
             _anomalies(report),
             _filters(registers, sorted(types)),
-            el("div", table, cls="scroll", role="region", tabindex=0, aria_label="Events"),
+            scrolled(table, "Events table"),
         ]
     )
 
@@ -138,8 +138,7 @@ def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Findin
         el("td", event.type.name),
         el("td", digest(event.digests.get(bank))),
         el("td", check_badge(check)),
-        el("td", join((el("a", f.code, href=f"#finding-{f.code}") for f in findings), ", ")),
-        el("td", data_cell(event, bank, most=_MAX_TEXT), _details(event, bank, value)),
+        el("td", *_findings(findings), data_cell(event, bank, most=_MAX_TEXT), _details(event, bank, value)),
         id=f"event-{event.index}",
         cls=None if worst is None else f"has-{worst}",
         data_register=str(event.register),
@@ -147,6 +146,14 @@ def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Findin
         data_check=check.status,
         data_finding=" ".join(severities) or None,
     )
+
+
+def _findings(findings: Iterable[Finding]) -> list[Html]:
+    codes = {f.code: f.severity for f in findings}
+    return [
+        el("div", badge(severity, severity), " ", el("a", code, href=f"#finding-{code}"))
+        for code, severity in codes.items()
+    ]
 
 
 def _details(event: Event, bank: str, value: bytes | None) -> Html:

@@ -11,13 +11,13 @@ from measlog.codes import CODES
 from measlog.registry import PCR_NAMES
 from measlog.replay.quirks import QUIRKS
 from measlog.view.html import Html, Part, clip, el, join
-from measlog.view.pieces import STATUS_WORDS, badge, facts, register_chip, table
+from measlog.view.pieces import STATUS_WORDS, badge, facts, register_chip, scrolled, table
 from measlog.view.render import listed
-from measlog.view.sides import difference_rows
+from measlog.view.sides import difference_rows, marked
 
 if TYPE_CHECKING:
     from measlog.appraisal.diff import Difference
-    from measlog.appraisal.result import AppraisalResult, Check, Finding
+    from measlog.appraisal.result import AppraisalResult, Finding
     from measlog.reference.manifest import ReferenceManifest
     from measlog.view.report import Report
 
@@ -34,6 +34,7 @@ __all__ = [
 
 _MAX_TEXT = 4096 + 64
 _MAX_LOG = 512 << 10
+_KINDS = {"deleted": "only in the log", "inserted": "missing in the log"}
 _UNAUTHENTIC = "The evidence is not authentic: nothing that it says was believed, nothing was compared."
 
 
@@ -57,7 +58,16 @@ def verdict_section(report: Report) -> Html:
     for item in result.identified if result is not None else ():
         place = item.boot_path or (f"slot {item.slot}" if item.slot else None)
         rows.append(("identified", f"{item.component} is {item.release}" + (f" ({place})" if place else "")))
-    return join([el("div", el("strong", word), said, cls=f"verdict m-{status}"), facts(rows)])
+    banner = el("div", el("strong", word), said, " ", _counted(result), cls=f"verdict m-{status}")
+    return join([banner, facts(rows)])
+
+
+def _counted(result: AppraisalResult | None) -> str:
+    errors = [f for f in result.findings if f.severity == "error"] if result is not None else []
+    if not errors:
+        return ""
+    where = listed(f.pcr for f in errors if f.pcr is not None)
+    return f"{len(errors)} error{'s' if len(errors) > 1 else ''}" + (f" in PCR {where}." if where else ".")
 
 
 def _manifest(manifest: ReferenceManifest) -> str:
@@ -87,20 +97,24 @@ def _finding(finding: Finding, *, anchor: bool) -> Html:
         where += [" ", register_chip(finding.pcr), " ", PCR_NAMES.get(finding.pcr, "")]
     if finding.event is not None:
         where += [" ", el("a", f"event {finding.event}", href=f"#event-{finding.event}")]
-    values = [
-        (name, value)
-        for name, value in (("expected", finding.expected), ("observed", finding.observed))
-        if value is not None
-    ]
+    values = _expected_and_observed(finding)
     return el(
         "div",
         el("p", badge(finding.severity, finding.severity), " ", el("code", finding.code), *where),
         el("p", el("bdi", clip(finding.message, _MAX_TEXT))),
-        facts((name, _value(value)) for name, value in values) if values else None,
+        facts(values) if values else None,
         el("p", f"{finding.code}: {CODES[finding.code]}", cls="meaning") if finding.code in CODES else None,
         cls=f"finding is-{finding.severity}",
         id=f"finding-{finding.code}" if anchor else None,
     )
+
+
+def _expected_and_observed(finding: Finding) -> list[tuple[str, Part]]:
+    expected, observed = finding.expected, finding.observed
+    if isinstance(expected, str) and isinstance(observed, str):
+        seen, wanted = marked(observed, expected)
+        return [("expected", el("code", wanted, cls="m-long")), ("observed", el("code", seen, cls="m-long"))]
+    return [(name, _value(v)) for name, v in (("expected", expected), ("observed", observed)) if v is not None]
 
 
 def _value(value: bytes | str) -> Html:
@@ -118,18 +132,17 @@ def checked_section(report: Report) -> Html:
     )
     if not result.checked:
         return join([proven, el("p", "No rule compared anything.")])
-    by_rule: dict[str, list[Check]] = {}
-    for check in result.checked:
-        by_rule.setdefault(check.rule, []).append(check)
+    rows = [
+        (el("code", c.rule), register_chip(c.pcr), listed(c.events) or "-", el("bdi", clip(c.against, _MAX_TEXT)))
+        for c in result.checked
+    ]
+    columns = ("rule", "register", "events", "compared with")
+    parts: list[Html | None] = [proven, _table(columns, rows, "What was compared and found right")]
     # A rule that found an error has its sentence broken, though some of what it compared was right.
-    broken = any(f.severity == "error" for f in result.findings)
-    parts: list[Html | None] = [proven]
-    for rule, checks in by_rule.items():
-        rows = [(register_chip(c.pcr), listed(c.events) or "-", el("bdi", clip(c.against, _MAX_TEXT))) for c in checks]
-        parts.append(el("h3", el("code", rule)))
-        if rule in report.sentences and not broken:
-            parts.append(el("p", report.sentences[rule]))
-        parts.append(table(("register", "events", "compared with"), rows, caption=f"What {rule} found right"))
+    if report.sentences and not any(f.severity == "error" for f in result.findings):
+        rules = {c.rule for c in result.checked}
+        parts.append(el("h3", "What follows"))
+        parts.append(el("ul", *(el("li", text) for rule, text in report.sentences.items() if rule in rules)))
     parts.append(_quirks(result))
     return join(parts)
 
@@ -149,7 +162,7 @@ def not_checked_section(report: Report) -> Html:
     if not result.not_covered:
         return el("p", "Nothing is left out.")
     rows = [(register_chip(n.pcr), n.subject, el("bdi", clip(n.reason, _MAX_TEXT))) for n in result.not_covered]
-    return table(("register", "what", "why"), rows, caption="Registers and components that no reference speaks for")
+    return _table(("register", "what", "why"), rows, "Registers and components that no reference speaks for")
 
 
 def registers_section(report: Report) -> Html:
@@ -176,14 +189,7 @@ def registers_section(report: Report) -> Html:
             origin = "never extended"
         rows.append((register_chip(pcr), PCR_NAMES.get(pcr, ""), state, origin, el("code", value.hex(), cls="m-long")))
     caption = f"The quoted registers of the bank {evidence.bank}"
-    return el(
-        "div",
-        table(("register", "name", "", "explained by", "value"), rows, caption=caption),
-        cls="scroll",
-        role="region",
-        tabindex=0,
-        aria_label=caption,
-    )
+    return _table(("register", "name", "state", "explained by", "value"), rows, caption)
 
 
 def diff_section(report: Report) -> Html:
@@ -201,15 +207,15 @@ def diff_section(report: Report) -> Html:
         parts.append(el("p", badge("no difference", "same"), f" in PCR {compared or '-'}, event by event."))
     head = el("tr", *(el("th", name, scope="col") for name in ("kind", "event", "this log", "expected")))
     for pcr, rows in by_register.items():
-        shown = difference_rows(rows, link=report.bank in report.log.algorithms)
+        shown = difference_rows(rows, words=_KINDS, link=True)
         body = el("table", el("thead", head), el("tbody", *shown))
         parts.append(el("h3", register_chip(pcr), f" {PCR_NAMES.get(pcr, '')}"))
-        parts.append(el("div", body, cls="scroll", role="region", tabindex=0, aria_label=f"Differences in PCR {pcr}"))
+        parts.append(scrolled(body, f"Differences in PCR {pcr}"))
         if len(shown) < len(rows):
             parts.append(el("p", f"{len(rows) - len(shown)} more differences are left out."))
     unknown = [(register_chip(pcr), why) for pcr, why in sorted(found.not_compared.items())]
     if unknown:
-        parts.append(table(("register", "why"), unknown, caption="Not compared"))
+        parts.append(_table(("register", "why"), unknown, "Not compared"))
     return join(parts)
 
 
@@ -253,17 +259,11 @@ def reproduce_section(report: Report) -> Html:
         rows: list[Sequence[Part]] = [
             (i.role, el("bdi", i.name), i.size, el("code", i.sha256, cls="m-long")) for i in report.inputs
         ]
-        caption = "The files that were read"
-        parts.append(
-            el(
-                "div",
-                table(("what", "file", "bytes", "SHA-256"), rows, caption=caption),
-                cls="scroll",
-                role="region",
-                tabindex=0,
-                aria_label=caption,
-            )
-        )
+        parts.append(_table(("what", "file", "bytes", "SHA-256"), rows, "The files that were read"))
     if not parts:
         parts.append(el("p", "How this report was made is not recorded in it."))
     return join(parts)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Part]], caption: str) -> Html:
+    return scrolled(table(columns, rows, caption=caption), caption)

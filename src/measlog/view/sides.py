@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -36,10 +36,12 @@ def marked(left: str, right: str) -> tuple[Html, Html]:
     return join(gone, " "), join(come, " ")
 
 
-def difference_rows(rows: Sequence[Difference], *, link: bool = False, budget: int = 600_000) -> list[Html]:
-    """Table rows: register and kind, the event's index, and both sides. As many as ``budget`` characters hold.
+def difference_rows(
+    rows: Sequence[Difference], *, words: Mapping[str, str] | None = None, link: bool = False, budget: int = 600_000
+) -> list[Html]:
+    """Table rows: the kind, the event's index, and both sides. As many as ``budget`` characters hold.
 
-    With ``link`` the index refers to the element ``event-N`` of the page.
+    ``words`` are what the kinds are called; with ``link`` the index refers to the element ``event-N`` of the page.
     """
     made: list[Html] = []
     for row in rows:
@@ -54,7 +56,7 @@ def difference_rows(rows: Sequence[Difference], *, link: bool = False, budget: i
         if link and event is not None:
             number = el("a", str(event), href=f"#event-{event}")
         cells = (el("td", number), el("td", el("bdi", one)), el("td", el("bdi", other)))
-        made.append(el("tr", el("th", badge(row.kind, row.kind), scope="row"), *cells))
+        made.append(el("tr", el("th", badge((words or {}).get(row.kind, row.kind), row.kind), scope="row"), *cells))
         budget -= len(made[-1])
         if budget < 0:
             break

@@ -10,8 +10,10 @@ import gzip
 import importlib
 import io
 import json
+import lzma
 import os
 import shutil
+import struct
 import subprocess
 import tarfile
 import zipfile
@@ -23,7 +25,10 @@ from measlog.errors import FormatError, LimitExceededError, MissingExtraError, T
 from measlog.formats.gpt import EFI_PARTITION_TABLE_HEADER
 from measlog.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["QEMU_FORMATS", "SparseWriter", "container_kind", "convert", "pieces", "unpack"]
+__all__ = ["DAMAGE", "QEMU_FORMATS", "SparseWriter", "container_kind", "convert", "pieces", "unpack"]
+
+DAMAGE = (zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zipfile.BadZipFile)
+"""What the standard library's readers raise of their own for damaged input."""
 
 CHUNK = 1 << 20
 SECTOR = 512
@@ -130,7 +135,7 @@ def pieces(stream: IO[bytes], kind: str) -> Iterator[bytes]:
         raise
     except (EOFError, tarfile.ReadError) as error:
         raise TruncatedError(f"{kind}: cut short or damaged: {error}", offset=stream.tell()) from None
-    except (OSError, RuntimeError, ValueError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, ValueError, *DAMAGE) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise FormatError(f"{kind}: damaged: {error}", offset=stream.tell()) from None

@@ -128,6 +128,11 @@ def test_refused(made: dict[str, Any], options: dict[str, Any], kind: type[Evide
     assert (type(caught.value), caught.value.check) == (kind, check)
 
 
+def test_a_log_that_says_nothing_is_named_so() -> None:
+    with pytest.raises(ReplayError, match="the log explains none of the quoted sha256 registers"):
+        verify(evidence({"sha256": [10, 11]}))
+
+
 def test_registers_that_differ_are_named() -> None:
     wrong = {**registers(LOG, "sha256"), 3: bytes(32), 5: b"\1" * 32}
     with pytest.raises(ReplayError) as caught:

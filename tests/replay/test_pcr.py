@@ -130,6 +130,18 @@ def test_a_locality_in_the_sha1_format() -> None:
         EventLog.from_bytes(bad).replay("sha1")
 
 
+def test_an_hcrtm_in_the_sha1_format() -> None:
+    """A log without any EV_NO_ACTION, which a glance could take for one that states nothing."""
+    first, hcrtm = LogEvent(0, 8, {"sha1": b"\x11" * 20}, b"v"), HCRTM._replace(digests={"sha1": b"\x11" * 20})
+    late = EventLog.from_bytes(build_log([first, hcrtm], algorithms=None))
+    assert late.replay("sha1")[0] == extended(bytes(20), b"\x11" * 20, b"\x11" * 20)
+    header = LogEvent(1, 3, {"sha1": bytes(20)}, b"not a Spec ID event")
+    log = EventLog.from_bytes(build_log([header, hcrtm], algorithms=None))
+    assert log.replay("sha1")[0] == extended(zeros_and(4, 20), b"\x11" * 20)
+    frame = frame_log(log.to_bytes())
+    assert startup_locality(log.to_bytes(), frame.rows[1:]) == (4, None)
+
+
 def test_a_locality_without_some_digests() -> None:
     """EV_NO_ACTION is not extended: a digest that it lacks is an anomaly, and the registers are known all the same."""
     log = EventLog.from_bytes(build_log([locality(3, digests={"sha1": bytes(20)}), ACTION]))

@@ -19,7 +19,18 @@ from measlog.errors import FormatError, LimitExceededError, TruncatedError, Unsu
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.registry import ALGORITHMS, EventType, algorithm_name
 
-__all__ = ["Filler", "Frame", "FrameAnomaly", "Row", "SpecIdHeader", "frame_log"]
+__all__ = [
+    "MIN_FILLER_FF",
+    "MIN_FILLER_ZERO_AGILE",
+    "NO_REGISTER",
+    "Filler",
+    "Frame",
+    "FrameAnomaly",
+    "Row",
+    "SpecIdHeader",
+    "frame_log",
+    "uniform_tail",
+]
 
 LogKind = Literal["sha1", "crypto-agile", "ccel"]
 
@@ -42,8 +53,8 @@ _LEGACY_STARTS = frozenset(
 
 # Fewest uniform bytes that are taken for filler: more than any event that was cut short can begin with. A header
 # starts with the register; 0xFF in five bytes running, or zero up to and including the digest count, is no header.
-_MIN_FILLER_FF = 5
-_MIN_FILLER_ZERO_AGILE = 9
+MIN_FILLER_FF = 5
+MIN_FILLER_ZERO_AGILE = 9
 _MIN_FILLER_ZERO_LEGACY = _LEGACY_HEADER.size
 _FIRST_WINDOW, _WINDOW = 64, 1 << 16
 
@@ -160,7 +171,7 @@ def _frame_legacy(data: bytes, limits: Limits) -> Frame:
     anomalies: list[FrameAnomaly] = []
     end, position = len(data), 0
     max_events, max_size = limits.events, limits.event_size
-    uniform = _uniform_tail(data)
+    uniform = uniform_tail(data)
     unpack, header_size = _LEGACY_HEADER.unpack_from, _LEGACY_HEADER.size
     filler: Filler | None = None
     tail: int | None = None
@@ -207,12 +218,12 @@ def _frame_agile(data: bytes, first: Row, limits: Limits) -> Frame:
     rows: list[Row] = [first._replace(digests=(None,) * count)]
     append = rows.append
     end, max_events, max_size = len(data), limits.events, limits.event_size
-    uniform = _uniform_tail(data)
+    uniform = uniform_tail(data)
     filler: Filler | None = None
     tail: int | None = None
     while position < end:
         if position >= uniform:
-            filler = _filler(data, position, _MIN_FILLER_ZERO_AGILE)
+            filler = _filler(data, position, MIN_FILLER_ZERO_AGILE)
             if filler is not None:
                 break
         if data[position] == 0xFF and _terminated(data, position):
@@ -376,7 +387,7 @@ def _spec_id(data: bytes, first: Row, limits: Limits, anomalies: list[FrameAnoma
     return header, next_event
 
 
-def _uniform_tail(data: bytes) -> int:
+def uniform_tail(data: bytes) -> int:
     """The offset from which all bytes to the end are one value, 0x00 or 0xFF; the length where there are none."""
     last, end = data[-1:], len(data)
     if last not in {b"\x00", b"\xff"}:
@@ -395,7 +406,7 @@ def _uniform_tail(data: bytes) -> int:
 def _filler(data: bytes, position: int, min_zero: int) -> Filler | None:
     """The filler from ``position``, within the uniform tail, to the end, if it is too long for an event cut short."""
     value, length = data[position], len(data) - position
-    if length < (_MIN_FILLER_FF if value == 0xFF else min_zero):
+    if length < (MIN_FILLER_FF if value == 0xFF else min_zero):
         return None
     return Filler(offset=position, length=length, value=value)
 

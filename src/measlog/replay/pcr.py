@@ -19,6 +19,8 @@ from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
 __all__ = [
     "PCR_COUNT",
     "RESETTABLE_PCRS",
+    "STARTUP_LOCALITIES",
+    "STARTUP_LOCALITY",
     "Bank",
     "LocalityProblem",
     "replay_bank",
@@ -36,9 +38,9 @@ _DYNAMIC = range(17, 23)
 _RTMR_COUNT = 4
 _NO_ACTION = EventType.EV_NO_ACTION.value
 _HCRTM = EventType.EV_EFI_HCRTM_EVENT.value
-_STARTUP_LOCALITY = b"StartupLocality\0"
+STARTUP_LOCALITY = b"StartupLocality\0"
 _MAY_STATE = frozenset({_NO_ACTION, _HCRTM})
-_LOCALITIES = frozenset({0, 3, 4})
+STARTUP_LOCALITIES = frozenset({0, 3, 4})
 _LOCALITY_HCRTM = 4
 
 
@@ -119,7 +121,7 @@ def startup_locality(data: bytes, rows: Iterable[Row]) -> tuple[int | None, Loca
         return None, None
     for number, row in enumerate(rows):
         if row.type == _NO_ACTION:
-            if data[row.data_start : row.data_start + 16] != _STARTUP_LOCALITY:
+            if data[row.data_start : row.data_start + 16] != STARTUP_LOCALITY:
                 continue
             problem = _locality_problem(data, row, repeated=locality is not None, late=extended)
             if problem is not None:
@@ -137,7 +139,7 @@ def startup_locality(data: bytes, rows: Iterable[Row]) -> tuple[int | None, Loca
 
 
 def _may_state(data: bytes, row: Row) -> bool:
-    return row.type == _HCRTM or data.startswith(_STARTUP_LOCALITY, row.data_start)
+    return row.type == _HCRTM or data.startswith(STARTUP_LOCALITY, row.data_start)
 
 
 def _locality_problem(data: bytes, row: Row, *, repeated: bool, late: bool) -> str | None:
@@ -151,7 +153,7 @@ def _locality_problem(data: bytes, row: Row, *, repeated: bool, late: bool) -> s
         return "the startup locality is stated a second time"
     if late:
         return "the startup locality is stated after PCR 0 was extended"
-    if data[row.data_start + 16] not in _LOCALITIES:
+    if data[row.data_start + 16] not in STARTUP_LOCALITIES:
         return f"the startup locality {data[row.data_start + 16]} does not exist"
     return None
 

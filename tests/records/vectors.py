@@ -104,7 +104,7 @@ OPTION_RECORD = LoadOption(
     attributes=1, description="Disk", file_path_list=(DevicePath(nodes=PCI_NODES),), optional_data=b"opt"
 )
 
-# UEFI 2.10, 5.3.2 and 5.3.3; in EV_EFI_GPT_EVENT2 the GUIDs of disk and partitions are zero (PFP 1.06, 10.2.5)
+# UEFI 2.10, 5.3.2 and 5.3.3; in EV_EFI_GPT_EVENT2 the GUIDs of disk and partitions are zero (PFP 1.06, 10.2.6)
 GPT_HEAD = (
     b"EFI PART"
     + h("00000100 5c000000 11223344 00000000")
@@ -144,7 +144,7 @@ GPT2_RECORD = GptEvent(
     ),
 )
 
-# PFP 1.06, 10.2.8: version 1 with a DMTF measurement block (DSP0274: type 0, 4 bytes) of a PCI device
+# PFP 1.06, 10.2.7: version 1 with a DMTF measurement block (DSP0274: type 0, 4 bytes) of a PCI device
 PCI_CONTEXT = h("0000 1000 8680 3412 05 000002 f41a 0011")
 PCI_CONTEXT_RECORD = PciContext(
     vendor_id=0x8086,
@@ -165,7 +165,7 @@ SPDM1_RECORD = DeviceSecurityEvent(
 
 
 def spdm2(kind: str, sub_header: bytes) -> bytes:
-    """TCG_DEVICE_SECURITY_EVENT_DATA2 with a device path and a PCI context, PFP 1.06, 10.2.8."""
+    """TCG_DEVICE_SECURITY_EVENT_DATA2 with a device path and a PCI context, PFP 1.06, 10.2.7."""
     return (
         b"SPDM Device Sec2"
         + h("0200 00 00 64000000 01000000")
@@ -362,7 +362,7 @@ ROWS: list[tuple[str, EventType, Register, bytes, Record]] = [
     ("table-of-devices", E.EV_TABLE_OF_DEVICES, pcr(1), h("0001"), Opaque(raw=h("0001"))),
     ("partition-data", E.EV_IPL_PARTITION_DATA, pcr(5), bytes(66), Opaque(raw=bytes(66))),
     ("nonhost", E.EV_NONHOST_INFO, pcr(0), b"GCE NonHostInfo\0" + h("03") + bytes(15), GceNonHostInfo(technology=3)),
-    # PFP 1.06, 10.2.4 and 10.2.7
+    # PFP 1.06, 10.2.5 and 10.2.4
     (
         "blob",
         E.EV_EFI_PLATFORM_FIRMWARE_BLOB,
@@ -408,7 +408,7 @@ ROWS: list[tuple[str, EventType, Register, bytes, Record]] = [
         h("0100000000000000 0200000000000000 0300000000000000 0000000000000000"),
         ImageLoadEvent(location=1, length=2, link_time_address=3, device_path=DevicePath(nodes=())),
     ),
-    # PFP 1.06, 10.2.5
+    # PFP 1.06, 10.2.6
     ("gpt2", E.EV_EFI_GPT_EVENT2, pcr(5), GPT2, GPT2_RECORD),
     # PFP 1.06, 10.2.6 and 3.3.4.8; UEFI 2.10, 3.3 and 32.4.1
     (
@@ -444,7 +444,7 @@ ROWS: list[tuple[str, EventType, Register, bytes, Record]] = [
             decoded=SignatureData(owner=OWNER, data=b"\x30\x82cert"),
         ),
     ),
-    # PFP 1.06, 10.2.8 and 3.3.4.8
+    # PFP 1.06, 10.2.7 and 3.3.4.8
     ("spdm-1", E.EV_EFI_SPDM_FIRMWARE_BLOB, pcr(2), SPDM1, SPDM1_RECORD),
     (
         "spdm-2-measurements",

@@ -1,6 +1,6 @@
 """Event data that the PC Client Platform Firmware Profile 1.06 (PFP) defines, and what systems put into its tags.
 
-Declared as printed there: EV_NO_ACTION (10.4.5), SPDM device events (10.2.8), tagged events (10.4.2.1), and Windows'
+Declared as printed there: EV_NO_ACTION (10.4.5), SPDM device events (10.2.7), tagged events (10.4.2.1), and Windows'
 SIPA trees (wbcl.h), which are tagged events within tagged events.
 """
 
@@ -84,7 +84,7 @@ SPDM_MEASUREMENT_BLOCK = c.Struct(
     "Measurement" / c.Prefixed(c.Int16ul, c.GreedyBytes),
 )
 
-# 10.2.8: Length counts the whole context
+# 10.2.7: Length counts the whole context
 TCG_DEVICE_SECURITY_EVENT_DATA_PCI_CONTEXT = c.Struct(
     "Version" / c.Int16ul,
     "Length" / c.Const(16, c.Int16ul),

@@ -185,7 +185,7 @@ UEFI_IMAGE_LOAD_EVENT = c.Struct(
     "DevicePath" / c.Bytes(lambda ctx: ctx.LengthOfDevicePath),
 )
 
-# PFP 10.2.4
+# PFP 10.2.5
 UEFI_PLATFORM_FIRMWARE_BLOB = c.Struct("BlobBase" / c.Int64ul, "BlobLength" / c.Int64ul)
 UEFI_PLATFORM_FIRMWARE_BLOB2 = c.Struct(
     "BlobDescription" / _Text(c.Prefixed(c.Int8ul, c.GreedyBytes)),
@@ -196,7 +196,7 @@ UEFI_PLATFORM_FIRMWARE_BLOB2 = c.Struct(
 # UEFI 2.10, 4.6 EFI_CONFIGURATION_TABLE
 EFI_CONFIGURATION_TABLE = c.Struct("VendorGuid" / EFI_GUID, "VendorTable" / c.Int64ul)
 
-# PFP 10.2.7
+# PFP 10.2.4
 UEFI_HANDOFF_TABLE_POINTERS = c.Struct(
     "NumberOfTables" / c.Rebuild(c.Int64ul, lambda ctx: len(ctx.TableEntry)),
     "TableEntry" / c.Array(lambda ctx: ctx.NumberOfTables, EFI_CONFIGURATION_TABLE),
@@ -236,7 +236,7 @@ EFI_PARTITION_ENTRY = c.Struct(
     "Reserved" / c.GreedyBytes,
 )
 
-# PFP 10.2.5 UEFI_GPT_DATA
+# PFP 10.2.6 UEFI_GPT_DATA
 UEFI_GPT_DATA = c.Struct(
     "UEFIPartitionHeader" / EFI_PARTITION_TABLE_HEADER,
     "NumberOfPartitions" / c.Rebuild(c.Int64ul, lambda ctx: len(ctx.Partitions)),

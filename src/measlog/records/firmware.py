@@ -34,7 +34,7 @@ __all__ = [
 
 @frozen(kw_only=True)
 class FirmwareBlob(Record):
-    """UEFI_PLATFORM_FIRMWARE_BLOB (PFP 1.06, 10.2.4): BlobBase and BlobLength in bytes. The digest is the blob's."""
+    """UEFI_PLATFORM_FIRMWARE_BLOB (PFP 1.06, 10.2.5): BlobBase and BlobLength in bytes. The digest is the blob's."""
 
     base: int = field(validator=instance_of(int))
     length: int = field(validator=instance_of(int))
@@ -45,7 +45,7 @@ class FirmwareBlob(Record):
 
 @frozen(kw_only=True)
 class FirmwareBlob2(Record):
-    """UEFI_PLATFORM_FIRMWARE_BLOB2 (PFP 1.06, 10.2.4): the same with BlobDescription."""
+    """UEFI_PLATFORM_FIRMWARE_BLOB2 (PFP 1.06, 10.2.5): the same with BlobDescription."""
 
     description: str = field(validator=instance_of(str))
     base: int = field(validator=instance_of(int))
@@ -66,7 +66,7 @@ class ConfigurationTable:
 
 @frozen(kw_only=True)
 class HandoffTables(Record):
-    """UEFI_HANDOFF_TABLE_POINTERS (PFP 1.06, 10.2.7). The digest is that of the tables, not of the pointers."""
+    """UEFI_HANDOFF_TABLE_POINTERS (PFP 1.06, 10.2.4). The digest is that of the tables, not of the pointers."""
 
     tables: tuple[ConfigurationTable, ...] = field(validator=deep_iterable(instance_of(ConfigurationTable)))
 
@@ -76,7 +76,7 @@ class HandoffTables(Record):
 
 @frozen(kw_only=True)
 class HandoffTables2(Record):
-    """UEFI_HANDOFF_TABLE_POINTERS2 (PFP 1.06, 10.2.7): the same with TableDescription."""
+    """UEFI_HANDOFF_TABLE_POINTERS2 (PFP 1.06, 10.2.4): the same with TableDescription."""
 
     description: str = field(validator=instance_of(str))
     tables: tuple[ConfigurationTable, ...] = field(validator=deep_iterable(instance_of(ConfigurationTable)))
@@ -135,13 +135,13 @@ _GCE = b"GCE NonHostInfo\0"
 
 def read_blob(cursor: Cursor) -> FirmwareBlob:
     """UEFI_PLATFORM_FIRMWARE_BLOB."""
-    cursor.clause = "PFP 1.06, 10.2.4"
+    cursor.clause = "PFP 1.06, 10.2.5"
     return FirmwareBlob(base=cursor.u64("base"), length=cursor.u64("length"), **cursor.finish())
 
 
 def read_blob2(cursor: Cursor) -> FirmwareBlob2:
     """UEFI_PLATFORM_FIRMWARE_BLOB2."""
-    cursor.clause = "PFP 1.06, 10.2.4"
+    cursor.clause = "PFP 1.06, 10.2.5"
     description = decode_text(cursor.take("description", cursor.u8("description_size")))
     return FirmwareBlob2(
         description=description, base=cursor.u64("base"), length=cursor.u64("length"), **cursor.finish()
@@ -175,13 +175,13 @@ def _read_tables(cursor: Cursor) -> tuple[ConfigurationTable, ...]:
 
 def read_handoff(cursor: Cursor) -> HandoffTables:
     """UEFI_HANDOFF_TABLE_POINTERS; the number of tables is compared with what is left first (A33)."""
-    cursor.clause = "PFP 1.06, 10.2.7"
+    cursor.clause = "PFP 1.06, 10.2.4"
     return HandoffTables(tables=_read_tables(cursor), **cursor.finish())
 
 
 def read_handoff2(cursor: Cursor) -> HandoffTables2:
     """UEFI_HANDOFF_TABLE_POINTERS2."""
-    cursor.clause = "PFP 1.06, 10.2.7"
+    cursor.clause = "PFP 1.06, 10.2.4"
     description = decode_text(cursor.take("description", cursor.u8("description_size")))
     return HandoffTables2(description=description, tables=_read_tables(cursor), **cursor.finish())
 

@@ -1,4 +1,4 @@
-"""UEFI_GPT_DATA (PFP 1.06, clause 10.2.5): the partition table as EV_EFI_GPT_EVENT and EV_EFI_GPT_EVENT2 log it."""
+"""UEFI_GPT_DATA (PFP 1.06, clause 10.2.6): the partition table as EV_EFI_GPT_EVENT and EV_EFI_GPT_EVENT2 log it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from measlog.records.base import Record
 
 __all__ = ["GptEvent", "GptHeader", "GptPartition", "read_gpt"]
 
-CLAUSE = "PFP 1.06, 10.2.5"
+CLAUSE = "PFP 1.06, 10.2.6"
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ")
 _NAME_SIZE = 72

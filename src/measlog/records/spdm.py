@@ -1,4 +1,4 @@
-"""What firmware measures of devices over SPDM (PFP 1.06, clause 10.2.8): EV_EFI_SPDM_FIRMWARE_BLOB and _CONFIG."""
+"""What firmware measures of devices over SPDM (PFP 1.06, clause 10.2.7): EV_EFI_SPDM_FIRMWARE_BLOB and _CONFIG."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "read_device_security2",
 ]
 
-CLAUSE = "PFP 1.06, 10.2.8"
+CLAUSE = "PFP 1.06, 10.2.7"
 _SIGNATURE_1 = b"SPDM Device Sec\0"
 _SIGNATURE_2 = b"SPDM Device Sec2"
 _DEVICE_PCI = 1

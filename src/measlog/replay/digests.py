@@ -218,7 +218,7 @@ _BY_TYPE: Mapping[EventType, RuleSet] = MappingProxyType(
         _E.EV_EFI_HANDOFF_TABLES: _outside("firmware.tables"),
         _E.EV_EFI_HANDOFF_TABLES2: _outside("firmware.tables"),
         _E.EV_EFI_VARIABLE_BOOT2: _DATA,
-        # PFP 1.06, 10.2.5: the GUIDs are zero in the data as they are in what is hashed.
+        # PFP 1.06, 10.2.6: the GUIDs are zero in the data as they are in what is hashed.
         _E.EV_EFI_GPT_EVENT2: _DATA,
         _E.EV_EFI_HCRTM_EVENT: _outside("firmware.code"),
         _E.EV_EFI_VARIABLE_AUTHORITY: RuleSet(

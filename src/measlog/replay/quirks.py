@@ -229,7 +229,7 @@ QUIRKS: Mapping[str, Quirk] = MappingProxyType(
                 applies=(_E.EV_EFI_GPT_EVENT,),
                 area="payload",
                 may_pass=True,
-                source="EDK2; PFP 1.06, 10.2.5 says the same",
+                source="EDK2; PFP 1.06, 10.2.6 says the same",
             ),
             Quirk(
                 id="Q24",

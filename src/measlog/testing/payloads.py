@@ -151,7 +151,7 @@ def image_loads() -> st.SearchStrategy[Built]:
 
 
 def handoff_tables() -> st.SearchStrategy[Built]:
-    """UEFI_HANDOFF_TABLE_POINTERS2 (PFP 10.2.7)."""
+    """UEFI_HANDOFF_TABLE_POINTERS2 (PFP 10.2.4)."""
     entry = st.fixed_dictionaries({"VendorGuid": _guid, "VendorTable": _u64})
     return _built(
         u.UEFI_HANDOFF_TABLE_POINTERS2,
@@ -195,7 +195,7 @@ def _gpt(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def gpt_events() -> st.SearchStrategy[Built]:
-    """UEFI_GPT_DATA with entries of 128 bytes and of more (PFP 10.2.5)."""
+    """UEFI_GPT_DATA with entries of 128 bytes and of more (PFP 10.2.6)."""
     return _built(u.UEFI_GPT_DATA, _gpt())
 
 
@@ -290,7 +290,7 @@ def _device_security(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def device_security_events() -> st.SearchStrategy[Built]:
-    """TCG_DEVICE_SECURITY_EVENT_DATA of both versions, with all sub headers and contexts (PFP 10.2.8)."""
+    """TCG_DEVICE_SECURITY_EVENT_DATA of both versions, with all sub headers and contexts (PFP 10.2.7)."""
     return st.one_of(
         _built(p.TCG_DEVICE_SECURITY_EVENT_DATA, _device_security()),
         _built(p.TCG_DEVICE_SECURITY_EVENT_DATA2, _device_security2()),

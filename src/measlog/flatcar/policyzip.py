@@ -104,17 +104,7 @@ class PolicyZip:
 def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(entries) > len(MEMBERS):
-                raise FormatError(f"{len(entries)} files, expected at most {len(MEMBERS)}")
-            seen: set[str] = set()
-            for entry in entries:
-                name = entry.filename.rpartition("/")[2]
-                if name not in MEMBERS or name in seen:
-                    raise FormatError(
-                        f"holds {entry.filename[:80]!r}, expected each of {', '.join(sorted(MEMBERS))} once"
-                    )
-                seen.add(name)
+            for name, entry in _named(archive):
                 with archive.open(entry) as stream:
                     content = stream.read(SIZE_LIMIT + 1)
                 if len(content) > SIZE_LIMIT:
@@ -124,6 +114,19 @@ def _members(data: bytes) -> Iterator[tuple[str, bytes]]:
         raise
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, *DAMAGE) as error:
         raise FormatError(f"not a zip archive that can be read: {error}") from None
+
+
+def _named(archive: zipfile.ZipFile) -> Iterator[tuple[str, zipfile.ZipInfo]]:
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > len(MEMBERS):
+        raise FormatError(f"{len(entries)} files, expected at most {len(MEMBERS)}")
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.filename.rpartition("/")[2]
+        if name not in MEMBERS or name in seen:
+            raise FormatError(f"holds {entry.filename[:80]!r}, expected each of {', '.join(sorted(MEMBERS))} once")
+        seen.add(name)
+        yield name, entry
 
 
 def _rules(name: str, document: Mapping[str, Any]) -> Iterator[PolicyRule]:

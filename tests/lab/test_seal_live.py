@@ -20,13 +20,17 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from measlog.flatcar.boot import PredictedBoot, predict
 from measlog.interop import seal
+from measlog.log import EventLog
 from measlog.reference.signing import SignedManifest
 from tests.conftest import FIXTURES
+from tests.flatcar.grub.captures import read_log
+from tests.flatcar.grub.manifests import manifest
 from tests.interop.swtpm import SoftwareTpm, need, software_tpm
 
 pytestmark = pytest.mark.lab
 
 PCRS = (4, 8, 9)
+EV_NO_ACTION = 3
 PACKAGES = (
     "systemd", "systemd-cryptsetup", "cryptsetup-bin", "libtss2-tcti-swtpm0t64", "libtss2-esys-3.0.2-0t64",
     "libtss2-rc0t64", "libtss2-mu-4.0.1-0t64", "clevis", "clevis-tpm2", "tpm2-tools",
@@ -218,3 +222,28 @@ def test_cryptenroll_signed_policies(guest: Guest, boots: list[PredictedBoot], t
         assert unlocks(guest)
     finally:
         signatures.unlink()
+
+
+def test_pcrlock(guest: Guest, shared: Path) -> None:
+    """systemd-pcrlock recognises the boot of the log among the components, and predicts all of them."""
+    path = shared / "flatcar" / "captures" / "usr-a-secureboot" / "binary_bios_measurements"
+    (guest.folder / "log").write_bytes(path.read_bytes())
+    guest.tpm.restart()
+    for event in read_log(path):
+        if event.type != EV_NO_ACTION:
+            guest.tpm.extend(event.pcr, event.digests)
+    old, new = manifest(shared), manifest(shared, updated=True)
+    boots = predict(new, EventLog.from_bytes(path.read_bytes()), bootloader=old)
+    pcrs = (4, 5, 7, 8, 9, 14)
+    for name, content in seal.pcrlock_components(boots, pcrs).items():
+        target = guest.folder / "pcrlock.d" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    done = guest.run(
+        *("env", "SYSTEMD_MEASURE_LOG_FIRMWARE=/work/log", "SYSTEMD_MEASURE_LOG_USERSPACE=/dev/null"),
+        *("/usr/lib/systemd/systemd-pcrlock", "--components=/work/pcrlock.d", "--json=short"),
+        *(f"--pcr={pcr}" for pcr in pcrs),
+        "predict",
+    )
+    predicted = {entry["pcr"]: set(entry["values"]) for entry in json.loads(done.stdout)["sha256"]}
+    assert predicted == {pcr: {boot.pcrs["sha256"][pcr].hex() for boot in boots} for pcr in pcrs}

@@ -204,12 +204,11 @@ def _next(
         "registers 0 to 3 and 6: firmware, its settings and its boot options stay as they are in the log",
         *(note for note in made.assumptions if not note.startswith(("register 4", "register 8"))),
     ]
-    events = [_platform(event, seen.banks) for event in _others(seen.log)]
-    events += _register_4(seen, made, unknown)
-    events += _register_5(seen, plan, bootloader, unknown, assumptions)
+    events = _events(plan, seen, made, bootloader, unknown)
+    if 5 not in unknown:
+        assumptions.append("register 5: the updater gives the new slot priority 2 and one try, the old one priority 1")
     if plan.new:
         _register_7(seen, manifest, unknown, assumptions)
-    events += [*made.of(8), *made.of(9)]
     start = {bank: _replayed(seen.log, bank, unknown) for bank in seen.banks}
     values = registers((e for e in events if e.pcr in {4, 5, 8, 9}), unknown, start)
     pcrs = {bank: values[bank] for bank in seen.banks}
@@ -231,12 +230,6 @@ def _next(
     )
 
 
-def _others(log: EventLog) -> Iterator[Event]:
-    for event in log:
-        if event.pcr in {*_PLATFORM, 7, 14} and event.type != EventType.EV_NO_ACTION:
-            yield event
-
-
 def _platform(event: Event, banks: tuple[str, ...]) -> PredictedEvent:
     assert event.pcr is not None
     return PredictedEvent(
@@ -255,44 +248,50 @@ def _replayed(log: EventLog, bank: str, unknown: Mapping[int, str]) -> dict[int,
     return {pcr: values[pcr] for pcr in (*_PLATFORM, 7, 14) if pcr in values and pcr not in unknown}
 
 
-def _register_4(seen: Observed, made: PredictedBoot, unknown: dict[int, str]) -> list[PredictedEvent]:
-    """What the firmware did before shim, as in the log; then shim, GRUB and the kernel."""
-    images = [event for event in made.of(4) if event.kind == "image"]
-    bank = seen.banks[-1]
-    platform: list[PredictedEvent] = []
-    for event in seen.log:
-        if event.pcr != 4 or event.type == EventType.EV_NO_ACTION:
-            continue
-        if images and event.digests.get(bank) == images[0].digests.get(bank):
-            return [*platform, *images]
-        platform.append(_platform(event, seen.banks))
-    unknown[4] = "the log does not show the shim of the boot loader's release"
-    return []
-
-
-def _register_5(
-    seen: Observed, plan: _Plan, bootloader: ReferenceManifest, unknown: dict[int, str], assumptions: list[str]
+def _events(
+    plan: _Plan, seen: Observed, made: PredictedBoot, bootloader: ReferenceManifest, unknown: dict[int, str]
 ) -> list[PredictedEvent]:
-    """The log's events with the partition table as it will be."""
-    made: list[PredictedEvent] = []
+    """The log's events in their order, with GRUB's part, the kernel and the partition table as they will be."""
+    bank = seen.banks[-1]
+    programs = [event for event in made.of(4) if event.kind == "image"][:2]
+    started = made.events.index(programs[-1]) + 1 if programs else 0
+    waiting = list(programs)
+    grub = [*made.events[started:]]
+    events: list[PredictedEvent] = []
     for event in seen.log:
-        if event.pcr != 5 or event.type == EventType.EV_NO_ACTION:
+        if event.pcr is None or (event.pcr > 9 and event.pcr != 14) or event.type == EventType.EV_NO_ACTION:
             continue
-        if event.type not in _GPT_EVENTS:
-            made.append(_platform(event, seen.banks))
-            continue
-        table = PartitionTable.from_event(event.raw, _numbers(bootloader))
-        if table is None or event.type == EventType.EV_EFI_GPT_EVENT2:
-            unknown[5] = "the partition table in the log has partitions whose numbers are not known"
-            return []
-        now, other = USR_GUIDS[seen.state.slot], USR_GUIDS[_OTHER[seen.state.slot]]
-        if now not in table.attributes or other not in table.attributes:
-            unknown[5] = "the partition table in the log has no two USR partitions"
-            return []
-        data = table.with_attributes(_attributes(plan, table.attributes, now, other)).data
-        made.append(PredictedEvent(pcr=5, kind="gpt", type=event.type, text=b"", data=data, digests=hashes(data)))
-    assumptions.append("register 5: the updater gives the new slot priority 2 and one try, the old one priority 1")
-    return made
+        if event.pcr in {8, 9}:
+            events += grub
+            grub = []
+        elif event.pcr == 4 and len(waiting) < len(programs):
+            # Shim has started: its own images are those of the boot loader's release, in their order.
+            if waiting and event.digests.get(bank) == waiting[0].digests.get(bank):
+                events.append(waiting.pop(0))
+        elif event.pcr == 4 and waiting and event.digests.get(bank) == waiting[0].digests.get(bank):
+            events.append(waiting.pop(0))
+        elif event.pcr == 5 and event.type in _GPT_EVENTS:
+            events += _partition_table(event, plan, seen, bootloader, unknown)
+        else:
+            events.append(_platform(event, seen.banks))
+    if waiting or not programs:
+        unknown[4] = "the log does not show shim and GRUB of the boot loader's release"
+    return [event for event in events if event.pcr not in unknown]
+
+
+def _partition_table(
+    event: Event, plan: _Plan, seen: Observed, bootloader: ReferenceManifest, unknown: dict[int, str]
+) -> list[PredictedEvent]:
+    table = PartitionTable.from_event(event.raw, _numbers(bootloader))
+    if table is None or event.type == EventType.EV_EFI_GPT_EVENT2:
+        unknown[5] = "the partition table in the log has partitions whose numbers are not known"
+        return []
+    now, other = USR_GUIDS[seen.state.slot], USR_GUIDS[_OTHER[seen.state.slot]]
+    if now not in table.attributes or other not in table.attributes:
+        unknown[5] = "the partition table in the log has no two USR partitions"
+        return []
+    data = table.with_attributes(_attributes(plan, table.attributes, now, other)).data
+    return [PredictedEvent(pcr=5, kind="gpt", type=event.type, text=b"", data=data, digests=hashes(data))]
 
 
 def _numbers(manifest: ReferenceManifest) -> dict[UUID | str, int]:

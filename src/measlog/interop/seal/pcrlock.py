@@ -36,14 +36,15 @@ def pcrlock_components(
         raise PolicyError(f"systemd-pcrlock does not take the banks {sorted(unknown)}")
     made: dict[bytes, str] = {}
     for boot in boots:
-        records = []
         for pcr in sorted(set(pcrs)):
             if pcr in boot.unknown or not all(bank in boot.pcrs and pcr in boot.pcrs[bank] for bank in banks):
                 raise PolicyError(f"{boot.name}: register {pcr} is not known: {boot.unknown.get(pcr, 'no digest')}")
-            records += [
-                {"pcr": pcr, "digests": [{"hashAlg": bank, "digest": event.digests[bank].hex()} for bank in banks]}
-                for event in boot.of(pcr)
-            ]
+        # systemd-pcrlock finds a component in a log by its records in the order of the log, across registers.
+        records = [
+            {"pcr": event.pcr, "digests": [{"hashAlg": bank, "digest": event.digests[bank].hex()} for bank in banks]}
+            for event in boot.events
+            if event.pcr in pcrs
+        ]
         if not records:
             raise PolicyError(f"{boot.name}: no event in the registers {sorted(set(pcrs))}")
         made.setdefault(json.dumps({"records": records}, separators=(",", ":")).encode() + b"\n", _slug(boot.name))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from measlog.reference.manifest import ReferenceManifest
     from measlog.reference.signing import SignedManifest
     from measlog.registry import EventType, Register
+    from measlog.view import plot
 
 _HOMES = {
     "Anomaly": "measlog.log",
@@ -72,6 +73,7 @@ _HOMES = {
 }
 _MODULES = {
     "flatcar": "measlog.flatcar",
+    "plot": "measlog.view.plot",
     "policy": "measlog.appraisal.policy",
 }
 
@@ -110,6 +112,7 @@ __all__ = [
     "explain_boot",
     "explain_replay",
     "flatcar",
+    "plot",
     "policy",
     "verify_ak_certificate",
     "verify_ek_certificate",

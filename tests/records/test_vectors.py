@@ -33,7 +33,7 @@ from measlog.records import (
     decode,
 )
 from measlog.registry import EventType
-from tests.records.vectors import (
+from tests.records.pieces import (
     GLOBAL,
     GPT_HEAD,
     HASH_LIST,
@@ -43,7 +43,6 @@ from tests.records.vectors import (
     OWNER,
     PCI_PATH,
     PLATFORM2,
-    ROWS,
     SECURITY,
     SHA256_TYPE,
     SHIM,
@@ -54,6 +53,7 @@ from tests.records.vectors import (
     u16,
     variable,
 )
+from tests.records.vectors import ROWS
 
 E = EventType
 IDS = [row[0] for row in ROWS]

@@ -31,8 +31,8 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found: dict[str, list[bytes]] = {name: [] for name in TARGETS}
     log = (_CAPTURE / "binary_bios_measurements").read_bytes()
     found["framing"] += [log, log[:2000]]
-    found["log"] += [_short(log)]
-    found["yaml"] += [_short(log)]
+    for name in ("log", "yaml"):
+        found[name] += _short(log)
     families = {kind: name for name, (kind, _) in FAMILIES.items() if not name.startswith(("ipl", "trust"))}
     for event in EventLog.from_bytes(log):
         name = families.get(event.type) or {8: "ipl_grub", 9: "ipl_grub"}.get(event.register.index, "ipl_stub")
@@ -72,8 +72,8 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     return {name: tuple(dict.fromkeys(items)) for name, items in found.items() if items}
 
 
-def _short(log: bytes) -> bytes:
-    """A log of the same events, the long signature databases left out: what is mutated should be structure."""
+def _short(log: bytes) -> list[bytes]:
+    """Logs of all three kinds with the same events, long ones left out: what is mutated should be structure."""
     from measlog.formats.pfp import LogEvent, build_log
 
     source = EventLog.from_bytes(log)
@@ -82,4 +82,10 @@ def _short(log: bytes) -> bytes:
         for event in source
         if event.index and len(event.raw) < 600
     ]
-    return build_log(events[::3], algorithms=source.algorithms)
+    version = [event for event in events if event.type == EventType.EV_S_CRTM_VERSION]
+    measured = [event._replace(register=event.register % 5) for event in events[::5]]
+    return [
+        build_log(events[::3], algorithms=source.algorithms),
+        build_log(version + events[::4], algorithms=None),
+        build_log(measured, algorithms=source.algorithms, spec_id_register=1, filler=b"\xff" * 64),
+    ]

@@ -86,9 +86,9 @@ def test_a_log_is_decoded_in_well_under_a_tenth_of_a_second() -> None:
     log = EventLog.from_bytes(data)
     best = 1.0
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         for event in log:
             assert event.data is not None
             event.check("sha256")
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.1

@@ -14,12 +14,12 @@ from uuid import UUID
 from attrs import evolve, field, frozen
 from attrs.validators import deep_iterable, instance_of
 
-from measlog.errors import FormatError, ManifestError, TruncatedError, UnsupportedError
+from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
 from measlog.flatcar.boot import boot_paths
 from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED
-from measlog.flatcar.scan import BackgroundDigest, Progress, TreeScan, scan
+from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unified import UKI_COVERS, UKI_NOT_COVERED, uki_boot_paths, uki_root_hashes
 from measlog.flatcar.unpack import QEMU_FORMATS, SparseWriter, container_kind, convert, unpack
 from measlog.flatcar.verity import HashTree, VerityLayout
@@ -29,7 +29,7 @@ from measlog.formats.gpt import Gpt, GptPartition
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.manifest import Disk, Partition, ReferenceManifest, Source, Usr
 
-__all__ = ["ESP_TYPE", "USR_SLOTS", "USR_TYPE", "FileBlocks", "Image"]
+__all__ = ["ESP_TYPE", "USR_SLOTS", "USR_TYPE", "Image"]
 
 ESP_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 USR_TYPE = UUID("5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6")
@@ -42,26 +42,6 @@ USR_SLOTS = {
 
 SIGNATURE_LIMIT = 1 << 20
 _UNPREDICTED = {8: "commands of the boot loader", 9: "files that the boot loader reads"}
-
-
-class FileBlocks:
-    """An open file as blocks; reading moves no shared position, so threads may read at once."""
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor = descriptor
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes from ``offset``; TruncatedError where there are fewer."""
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise TruncatedError(f"{length} bytes expected, the file has {self.size} in all", offset=offset)
-        data = os.pread(self._descriptor, length, offset)
-        while len(data) < length:
-            more = os.pread(self._descriptor, length - len(data), offset + len(data))
-            if not more:
-                raise TruncatedError("the file became shorter while it was read", offset=offset + len(data))
-            data += more
-        return data
 
 
 @frozen(kw_only=True)
@@ -129,7 +109,7 @@ class Image:
     def _read(
         cls,
         name: str,
-        blocks: Blocks,
+        blocks: FileBlocks,
         *,
         verity: bool,
         limits: Limits,

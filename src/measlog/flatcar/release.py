@@ -15,9 +15,9 @@ from attrs.validators import deep_iterable, instance_of, optional
 
 from measlog.errors import FormatError, ManifestError
 from measlog.flatcar.authenticity import OpenPgpKeys
-from measlog.flatcar.image import FileBlocks, Image, authenticate, read_small, release_number
+from measlog.flatcar.image import Image, authenticate, read_small, release_number
 from measlog.flatcar.registers import NOT_COVERED
-from measlog.flatcar.scan import Progress, TreeScan, scan
+from measlog.flatcar.scan import FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unpack import SparseWriter, container_kind, pieces
 from measlog.flatcar.verity import HashTree, VerityLayout, embedded_root_hash
 from measlog.limits import DEFAULT_LIMITS, Limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections import deque
@@ -11,16 +12,49 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from attrs import field, frozen
 from attrs.validators import instance_of
 
+from measlog.errors import TruncatedError
 from measlog.flatcar.verity import HashTree
 from measlog.formats.blocks import Blocks
 
-__all__ = ["BackgroundDigest", "Progress", "TreeScan", "scan"]
+__all__ = ["BackgroundDigest", "FileBlocks", "Progress", "TreeScan", "scan"]
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes there are in all."""
 
-CHUNK = 4 << 20
-PENDING = 4
+CHUNK = 1 << 20
+PENDING = 8
+_ZEROS = bytes(CHUNK)
+_SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
+
+
+class FileBlocks:
+    """An open file as blocks; reading moves no shared position, so threads may read at once."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self._descriptor = descriptor
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes from ``offset``; TruncatedError where there are fewer."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise TruncatedError(f"{length} bytes expected, the file has {self.size} in all", offset=offset)
+        data = os.pread(self._descriptor, length, offset)
+        while len(data) < length:
+            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            if not more:
+                raise TruncatedError("the file became shorter while it was read", offset=offset + len(data))
+            data += more
+        return data
+
+    def hole(self, offset: int, length: int) -> bool:
+        """Whether the file stores nothing in this range, which then reads as zeros; False where nobody can tell."""
+        if _SEEK_DATA is None:
+            return False
+        try:
+            return os.lseek(self._descriptor, offset, _SEEK_DATA) >= offset + length
+        except OSError as error:
+            # ENXIO: there is no data from here to the end of the file.
+            return error.errno == errno.ENXIO
 
 
 @frozen(kw_only=True)
@@ -32,7 +66,7 @@ class TreeScan:
 
 
 def scan(
-    blocks: Blocks,
+    blocks: FileBlocks,
     trees: Callable[[ThreadPoolExecutor], Sequence[TreeScan]],
     *,
     whole: bool = True,
@@ -42,7 +76,7 @@ def scan(
 
     With ``whole=False`` only the trees' data is read, and there is no digest.
 
-    One thread makes the digest of the whole, the others hash blocks; at most a few pieces of 4 MiB are held.
+    One thread makes the digest of the whole, the others hash blocks; at most a few pieces of 1 MiB are held.
     """
     with (
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-digest") as digester,
@@ -54,7 +88,7 @@ def scan(
         for offset, length, tree in _pieces(blocks.size, parts):
             if tree is None and not whole:
                 continue
-            data = blocks.read(offset, length)
+            data = _ZEROS[:length] if blocks.hole(offset, length) else blocks.read(offset, length)
             if whole:
                 pending.append(digester.submit(digest.update, data))
             if tree is not None:

@@ -28,11 +28,6 @@ system_packages() {
   fi
 }
 
-other_tools() { # what tests compare with, so that none is skipped for lack of a judge
-  apt-get -q -y --no-install-recommends install btrfs-progs erofs-utils gnupg grub-efi-amd64-signed openssl \
-    osslsigncode qemu-utils squashfs-tools xfsprogs >/dev/null
-}
-
 readme_commands() { # FOLDER: the first two sh blocks, one line each
   mkdir -p "$1"
   python3 "$root/.ci/readme_commands.py" "$root/README.md" "$1"
@@ -149,7 +144,9 @@ for schema in (importlib.resources.files("measlog") / "schemas").iterdir():
 
 lab_packages() {
   python -m fixtures.lab packages --install
-  apt-get -q -y --no-install-recommends install openssl osslsigncode
+  # What tests compare with, so that none is skipped for lack of a judge.
+  apt-get -q -y --no-install-recommends install btrfs-progs erofs-utils gnupg grub-efi-amd64-signed openssl \
+    osslsigncode qemu-utils squashfs-tools xfsprogs
 }
 
 tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there

@@ -89,10 +89,18 @@ def software_tpm(folder: Path, banks: Sequence[str] = ("sha1", "sha256", "sha384
         capture_output=True,
         timeout=60,
     )
+    with running_tpm(folder, state) as tpm:
+        yield tpm
+
+
+@contextmanager
+def running_tpm(folder: Path, state: Path) -> Iterator[SoftwareTpm]:
+    """Start the TPM whose state lies in ``state``, with ``folder`` for its client's files."""
+    need(*TOOLS)
     port = _free_ports()
     process = subprocess.Popen(
         [
-            *("timeout", "600", "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}"),
+            *("timeout", "600", "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state.resolve()}"),
             *("--server", f"type=tcp,bindaddr=127.0.0.1,port={port},disconnect"),
             *("--ctrl", f"type=tcp,bindaddr=127.0.0.1,port={port + 1}"),
             *("--flags", "not-need-init,startup-clear"),

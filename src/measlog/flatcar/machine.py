@@ -21,6 +21,8 @@ USR_GUIDS = {
 }
 FIRST_BOOT = "flatcar/first_boot"
 OEM_LABEL = "OEM"
+SLOT_FILE = "flatcar/use-usr-b"
+"""Tells a GRUB without ``gptprio.next`` to boot slot b."""
 
 SUCCESSFUL = 0x0101 << 48
 """Attributes of a slot that has booted: priority 1, successful."""
@@ -132,21 +134,17 @@ def build_machine(
     by_guid = {guid: slot for slot, guid in USR_GUIDS.items()}
     partitions = []
     for row in layout.partitions:
-        files: dict[str, GrubFile] = {}
-        for found in layout.files:
-            if found.partition == row.number:
-                content = None if found.text is None else found.text.encode()
-                if found.size == 0:
-                    content = b""
-                files[found.path] = GrubFile(content=content, digests=found.flat, size=found.size, kernel=False)
+        files = _files(bootloader, row.number)
         label = (row.filesystem_label or "").encode()
         if row.number == layout.esp:
+            files |= {path: file for path, file in _files(manifest).items() if path not in files}
             files = {path: file for path, file in files.items() if not _is_kernel(path)}
             files.update({f"flatcar/vmlinuz-{slot}": file for slot, file in kernels.items()})
             if state.first_boot:
                 files.setdefault(FIRST_BOOT, GrubFile(kernel=False))
             else:
                 files.pop(FIRST_BOOT, None)
+            files.pop(SLOT_FILE, None)
             files.update(_slot_file(grub, state))
         if OEM_LABEL in {row.label, row.filesystem_label} and oem_grub_cfg is not None:
             given = oem_grub_cfg if isinstance(oem_grub_cfg, GrubFile) else GrubFile(content=oem_grub_cfg)
@@ -179,6 +177,21 @@ def build_machine(
     )
 
 
+def _files(manifest: ReferenceManifest, number: int | None = None) -> dict[str, GrubFile]:
+    """The files of a partition, of the ESP where no number is given, as far as the manifest knows them."""
+    disk = manifest.disk
+    if disk is None:
+        return {}
+    files: dict[str, GrubFile] = {}
+    for found in disk.files:
+        if found.partition == (disk.esp if number is None else number):
+            content = None if found.text is None else found.text.encode()
+            if found.size == 0:
+                content = b""
+            files[found.path] = GrubFile(content=content, digests=found.flat, size=found.size, kernel=False)
+    return files
+
+
 def _is_kernel(path: str) -> bool:
     return path.lower() in {"flatcar/vmlinuz-a", "flatcar/vmlinuz-b"}
 
@@ -199,7 +212,6 @@ def kernel_of(manifest: ReferenceManifest, slot: str) -> Component:
 
 def _slot_file(grub: Grub, state: BootState) -> dict[str, GrubFile]:
     """A build without ``gptprio.next`` may be told the slot by a file beside the kernels."""
-    name = "flatcar/use-usr-b"
-    if name not in grub.config or state.slot != "b":
+    if SLOT_FILE not in grub.config or state.slot != "b":
         return {}
-    return {name: GrubFile(kernel=False, size=0)}
+    return {SLOT_FILE: GrubFile(content=b"", kernel=False)}

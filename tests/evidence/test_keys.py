@@ -69,6 +69,15 @@ ATTRIBUTES: list[tuple[str, int, tuple[str, ...]]] = [
 ]
 
 
+def test_attribute_bits() -> None:
+    """TPM 2.0 Part 2, table 31."""
+    assert {flag.name: flag.bit_length() - 1 for flag in ObjectAttributes} == {
+        "FIXED_TPM": 1, "ST_CLEAR": 2, "FIXED_PARENT": 4, "SENSITIVE_DATA_ORIGIN": 5, "USER_WITH_AUTH": 6,
+        "ADMIN_WITH_POLICY": 7, "NO_DA": 10, "ENCRYPTED_DUPLICATION": 11, "RESTRICTED": 16, "DECRYPT": 17,
+        "SIGN_ENCRYPT": 18,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("attributes", "missing"), [a[1:] for a in ATTRIBUTES], ids=[a[0] for a in ATTRIBUTES])
 @pytest.mark.parametrize("key", [RSA, ECC], ids=["rsa", "ecc"])
 def test_attributes(key: Any, attributes: int, missing: tuple[str, ...]) -> None:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import measlog as ml
 from measlog.errors import FormatError, ManifestError
@@ -260,3 +262,43 @@ def test_an_image_of_the_lab(tmp_path: Path) -> None:
         subprocess.run(words, check=True, capture_output=True, timeout=60)
         assert file.flat["sha256"] == hashlib.sha256(out.read_bytes()).digest()
     assert {one.role for one in manifest.components} >= {"kernel"}
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_one_changed_byte_of_a_boot_file_gives_another_manifest_or_none(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    files = esp_files()
+    image = disk(files)
+    good = opened(tmp_path_factory.mktemp("good"), image, verity=False).reference_manifest()
+    path = data.draw(st.sampled_from(["EFI/boot/grubx64.efi", "flatcar/vmlinuz-a"]))
+    content = files[path]
+    place = image.index(content) + data.draw(st.integers(0, len(content) - 1))
+    changed = patch(image, place, bytes([image[place] ^ data.draw(st.integers(1, 255))]))
+    try:
+        manifest = opened(tmp_path_factory.mktemp("bad"), changed, verity=False).reference_manifest()
+    except FormatError:
+        return
+    before, after = ({one.path: one for one in made.components} for made in (good, manifest))
+    assert path not in after or before[path].flat != after[path].flat
+
+
+def test_a_changed_configuration_is_another_grub_or_no_manifest(tmp_path: Path) -> None:
+    files = esp_files()
+    image = disk(files)
+    good = opened(tmp_path, image, verity=False).reference_manifest()
+    program = files["EFI/boot/grubx64.efi"]
+    place = image.index(program) + program.index(CONFIG.encode())
+    with pytest.raises(FormatError, match="not what GRUB carries"):
+        opened(tmp_path, patch(image, place, b"#"), verity=False)
+    without = {name: content for name, content in files.items() if not name.endswith(".tar")}
+    image = disk(without)
+    place = image.index(program) + program.index(CONFIG.encode())
+    changed = opened(tmp_path, patch(image, place, b"#"), verity=False).reference_manifest()
+    first, second = good.component("grub"), changed.component("grub")
+    assert first is not None
+    assert second is not None
+    assert first.authenticode != second.authenticode
+    assert changed.grub is not None
+    assert changed.grub.config == "#" + CONFIG[1:]

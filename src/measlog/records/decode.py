@@ -3,78 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
 from types import MappingProxyType
 
 from measlog.errors import FormatError
 from measlog.formats.cursor import Cursor
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.records.base import Record, Undecodable
-from measlog.records.firmware import (
-    read_blob,
-    read_blob2,
-    read_blob_or_text,
-    read_handoff,
-    read_handoff2,
-    read_nonhost,
-    read_separator,
-    read_version,
-)
-from measlog.records.gpt import read_gpt
-from measlog.records.image import read_image_load
-from measlog.records.ipl import read_ipl
-from measlog.records.no_action import read_no_action
-from measlog.records.sipa import read_sipa
-from measlog.records.spdm import read_device_security
-from measlog.records.tagged import read_tagged
-from measlog.records.text import read_any, read_opaque
-from measlog.records.txt import TXT_EVENT_TYPES, read_txt
-from measlog.records.variable import read_authority, read_variable
 from measlog.registry import EventType, Register
 
 __all__ = ["decode"]
 
 _E = EventType
-_READERS: Mapping[EventType, Callable[[Cursor], Record]] = MappingProxyType(
+# Readers as module and function: a family is imported when an event of it is met.
+_TEXT = ("text", "read_any")
+_CODE = ("firmware", "read_blob_or_text")
+_NONHOST = ("firmware", "read_nonhost")
+_VARIABLE = ("variable", "read_variable")
+_AUTHORITY = ("variable", "read_authority")
+_IMAGE = ("image", "read_image_load")
+_GPT = ("gpt", "read_gpt")
+_SPDM = ("spdm", "read_device_security")
+_READERS: Mapping[EventType, tuple[str, str]] = MappingProxyType(
     {
-        _E.EV_PREBOOT_CERT: read_any,
-        _E.EV_POST_CODE: read_blob_or_text,
-        _E.EV_UNUSED: read_any,
-        _E.EV_SEPARATOR: read_separator,
-        _E.EV_ACTION: read_any,
-        _E.EV_EVENT_TAG: read_tagged,
-        _E.EV_S_CRTM_CONTENTS: read_blob_or_text,
-        _E.EV_S_CRTM_VERSION: read_version,
-        _E.EV_CPU_MICROCODE: read_blob_or_text,
-        _E.EV_PLATFORM_CONFIG_FLAGS: read_any,
-        _E.EV_TABLE_OF_DEVICES: read_any,
-        _E.EV_COMPACT_HASH: read_any,
-        _E.EV_IPL_PARTITION_DATA: read_opaque,
-        _E.EV_NONHOST_CODE: read_nonhost,
-        _E.EV_NONHOST_CONFIG: read_nonhost,
-        _E.EV_NONHOST_INFO: read_nonhost,
-        _E.EV_OMIT_BOOT_DEVICE_EVENTS: read_any,
-        _E.EV_POST_CODE2: read_blob_or_text,
-        _E.EV_EFI_VARIABLE_DRIVER_CONFIG: read_variable,
-        _E.EV_EFI_VARIABLE_BOOT: read_variable,
-        _E.EV_EFI_BOOT_SERVICES_APPLICATION: read_image_load,
-        _E.EV_EFI_BOOT_SERVICES_DRIVER: read_image_load,
-        _E.EV_EFI_RUNTIME_SERVICES_DRIVER: read_image_load,
-        _E.EV_EFI_GPT_EVENT: read_gpt,
-        _E.EV_EFI_ACTION: read_any,
-        _E.EV_EFI_PLATFORM_FIRMWARE_BLOB: read_blob,
-        _E.EV_EFI_HANDOFF_TABLES: read_handoff,
-        _E.EV_EFI_PLATFORM_FIRMWARE_BLOB2: read_blob2,
-        _E.EV_EFI_HANDOFF_TABLES2: read_handoff2,
-        _E.EV_EFI_VARIABLE_BOOT2: read_variable,
-        _E.EV_EFI_GPT_EVENT2: read_gpt,
-        _E.EV_EFI_HCRTM_EVENT: read_any,
-        _E.EV_EFI_VARIABLE_AUTHORITY: read_authority,
-        _E.EV_EFI_SPDM_FIRMWARE_BLOB: read_device_security,
-        _E.EV_EFI_SPDM_FIRMWARE_CONFIG: read_device_security,
-        _E.EV_EFI_SPDM_DEVICE_POLICY: read_variable,
-        _E.EV_EFI_SPDM_DEVICE_AUTHORITY: read_authority,
+        _E.EV_PREBOOT_CERT: _TEXT,
+        _E.EV_POST_CODE: _CODE,
+        _E.EV_UNUSED: _TEXT,
+        _E.EV_SEPARATOR: ("firmware", "read_separator"),
+        _E.EV_ACTION: _TEXT,
+        _E.EV_EVENT_TAG: ("tagged", "read_tagged"),
+        _E.EV_S_CRTM_CONTENTS: _CODE,
+        _E.EV_S_CRTM_VERSION: ("firmware", "read_version"),
+        _E.EV_CPU_MICROCODE: _CODE,
+        _E.EV_PLATFORM_CONFIG_FLAGS: _TEXT,
+        _E.EV_TABLE_OF_DEVICES: _TEXT,
+        _E.EV_COMPACT_HASH: _TEXT,
+        _E.EV_IPL_PARTITION_DATA: ("text", "read_opaque"),
+        _E.EV_NONHOST_CODE: _NONHOST,
+        _E.EV_NONHOST_CONFIG: _NONHOST,
+        _E.EV_NONHOST_INFO: _NONHOST,
+        _E.EV_OMIT_BOOT_DEVICE_EVENTS: _TEXT,
+        _E.EV_POST_CODE2: _CODE,
+        _E.EV_EFI_VARIABLE_DRIVER_CONFIG: _VARIABLE,
+        _E.EV_EFI_VARIABLE_BOOT: _VARIABLE,
+        _E.EV_EFI_BOOT_SERVICES_APPLICATION: _IMAGE,
+        _E.EV_EFI_BOOT_SERVICES_DRIVER: _IMAGE,
+        _E.EV_EFI_RUNTIME_SERVICES_DRIVER: _IMAGE,
+        _E.EV_EFI_GPT_EVENT: _GPT,
+        _E.EV_EFI_ACTION: _TEXT,
+        _E.EV_EFI_PLATFORM_FIRMWARE_BLOB: ("firmware", "read_blob"),
+        _E.EV_EFI_HANDOFF_TABLES: ("firmware", "read_handoff"),
+        _E.EV_EFI_PLATFORM_FIRMWARE_BLOB2: ("firmware", "read_blob2"),
+        _E.EV_EFI_HANDOFF_TABLES2: ("firmware", "read_handoff2"),
+        _E.EV_EFI_VARIABLE_BOOT2: _VARIABLE,
+        _E.EV_EFI_GPT_EVENT2: _GPT,
+        _E.EV_EFI_HCRTM_EVENT: _TEXT,
+        _E.EV_EFI_VARIABLE_AUTHORITY: _AUTHORITY,
+        _E.EV_EFI_SPDM_FIRMWARE_BLOB: _SPDM,
+        _E.EV_EFI_SPDM_FIRMWARE_CONFIG: _SPDM,
+        _E.EV_EFI_SPDM_DEVICE_POLICY: _VARIABLE,
+        _E.EV_EFI_SPDM_DEVICE_AUTHORITY: _AUTHORITY,
     }
 )
+# Intel TXT's and Secure Launch's event types lie in this range; which of them have names, their module knows.
+_TXT = range(0x400, 0x600)
+
+
+@cache
+def _reader(module: str, function: str) -> Callable[..., Record]:
+    found: Callable[..., Record] = getattr(import_module(f"measlog.records.{module}"), function)
+    return found
 
 
 def decode(event_type: EventType, register: Register, data: bytes, limits: Limits = DEFAULT_LIMITS) -> Record:
@@ -96,25 +95,10 @@ def decode(event_type: EventType, register: Register, data: bytes, limits: Limit
 
 def _read(event_type: EventType, register: Register, cursor: Cursor) -> Record:
     if event_type is EventType.EV_NO_ACTION:
-        return _read_trust_point(cursor) if register.kind == "none" else read_no_action(cursor)
+        name = ("sipa", "read_trust_point") if register.kind == "none" else ("no_action", "read_no_action")
+        return _reader(*name)(cursor)
     if event_type is EventType.EV_IPL:
-        return read_ipl(cursor, register)
-    reader = _READERS.get(event_type)
-    if reader is not None:
-        return reader(cursor)
-    if int(event_type) in TXT_EVENT_TYPES:
-        return read_txt(cursor, int(event_type))
-    return read_any(cursor)
-
-
-def _read_trust_point(cursor: Cursor) -> Record:
-    """What Windows logs on register 0xFFFFFFFF: a SIPA tree with a quote; one that is cut is kept as bytes."""
-    start = cursor.pos
-    try:
-        record = read_sipa(cursor)
-    except FormatError:
-        cursor.pos = start
-        cursor.spans.clear()
-        return read_no_action(cursor)
-    extra = cursor.finish()
-    return type(record)(type=record.type, data=record.data, children=record.children, **extra)
+        return _reader("ipl", "read_ipl")(cursor, register)
+    if int(event_type) in _TXT:
+        return _reader("txt", "read_txt")(cursor, int(event_type))
+    return _reader(*_READERS.get(event_type, _TEXT))(cursor)

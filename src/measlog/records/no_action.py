@@ -16,7 +16,6 @@ from attrs.validators import instance_of
 from measlog.errors import FormatError
 from measlog.formats.cursor import Cursor, decode_text, encode_text
 from measlog.records.base import Record
-from measlog.records.spdm import DeviceSecurityEvent2, read_device_security2
 from measlog.records.text import read_any
 from measlog.registry import algorithm_name
 
@@ -309,11 +308,13 @@ def _read_platform3(cursor: Cursor) -> dict[str, Any]:
 
 
 def _read_nv_instance(cursor: Cursor) -> NvIndexInstance:
+    from measlog.records.spdm import read_device_security2  # noqa: PLC0415 - no other signature needs the module
+
     cursor.clause = "PFP 1.06, 10.4.5.5"
     version = cursor.u16("version")
     reserved = cursor.take("reserved", 6)
     inner = cursor.inside("data", cursor.remaining)
-    data: DeviceSecurityEvent2 = read_device_security2(inner)
+    data = read_device_security2(inner)
     if inner.remaining:
         raise FormatError(f"{inner.remaining} bytes follow", offset=inner.pos, path="data", clause=cursor.clause)
     return NvIndexInstance(version=version, reserved=reserved, data=data, **cursor.finish())

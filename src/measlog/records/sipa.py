@@ -11,10 +11,12 @@ from types import MappingProxyType
 
 from attrs import frozen
 
+from measlog.errors import FormatError
 from measlog.formats.cursor import Cursor
 from measlog.records.base import Record
+from measlog.records.text import read_any
 
-__all__ = ["SIPA_NAMES", "SipaEvent", "is_sipa", "read_sipa"]
+__all__ = ["SIPA_NAMES", "SipaEvent", "is_sipa", "read_sipa", "read_trust_point"]
 
 CLAUSE = "wbcl.h"
 _HEADER = struct.Struct("<II")
@@ -92,6 +94,18 @@ def read_sipa(cursor: Cursor) -> SipaEvent:
         length = _HEADER.unpack_from(inner.data, start)[1]
         children.append(read_sipa(inner.inside(f"[{len(children)}]", _HEADER.size + length)))
     return SipaEvent(type=kind, children=tuple(children))
+
+
+def read_trust_point(cursor: Cursor) -> Record:
+    """What Windows logs on register 0xFFFFFFFF: a tree with a quote. One that is cut is kept as text or bytes."""
+    start = cursor.pos
+    try:
+        record = read_sipa(cursor)
+    except FormatError:
+        cursor.pos = start
+        cursor.spans.clear()
+        return read_any(cursor)
+    return SipaEvent(type=record.type, data=record.data, children=record.children, **cursor.finish())
 
 
 SIPA_NAMES: Mapping[int, str] = MappingProxyType(

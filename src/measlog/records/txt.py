@@ -10,6 +10,7 @@ from attrs.validators import instance_of
 
 from measlog.formats.cursor import Cursor
 from measlog.records.base import Record
+from measlog.records.text import read_any
 
 __all__ = ["TXT_EVENT_TYPES", "TxtEvent", "read_txt"]
 
@@ -57,6 +58,8 @@ class TxtEvent(Record):
         return self.data
 
 
-def read_txt(cursor: Cursor, number: int) -> TxtEvent:
-    """The event of a type of :data:`TXT_EVENT_TYPES`."""
+def read_txt(cursor: Cursor, number: int) -> Record:
+    """The event of a type of :data:`TXT_EVENT_TYPES`; text or bytes where the type has no name there."""
+    if number not in TXT_EVENT_TYPES:
+        return read_any(cursor)
     return TxtEvent(name=TXT_EVENT_TYPES[number], data=cursor.rest("data"), **cursor.finish())

@@ -163,7 +163,10 @@ class SecureBoot:
         word = "".join(_LETTERS.get(a.id, "c") for a in state.authorities)
         images = dict.fromkeys(m.digest for m in case.history(4) if m.event.type in _IMAGES)
         most = max(1, len(images) - 1)
-        pattern = f"cM?LT?c{{1,{most}}}" if self.enabled else "M?(?:LT?)?"
+        # Every shim that knows SBAT says which level it demands, whatever the state of Secure Boot.
+        shims = [c for m in case.history(4) for _, c in case.components.get(m.digest, ()) if c.role == "shim"]
+        level = "LT?" if self.enabled or any(c.sbat for c in shims) else "(?:LT?)?"
+        pattern = f"cM?{level}c{{1,{most}}}" if self.enabled else level
         if "c" not in word and self.enabled:
             report.find("secureboot.no-authority", "no certificate is named that verified an image", pcr=7)
         elif not re.fullmatch(pattern, word):

@@ -18,7 +18,7 @@ from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
 from measlog.flatcar.boot import boot_paths
 from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
-from measlog.flatcar.registers import COVERS, NOT_COVERED
+from measlog.flatcar.registers import COVERS, NOT_COVERED, UNTOUCHED_MOK
 from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unified import UKI_COVERS, UKI_NOT_COVERED, uki_boot_paths, uki_root_hashes
 from measlog.flatcar.unpack import QEMU_FORMATS, SparseWriter, container_kind, convert, unpack
@@ -199,12 +199,16 @@ class Image:
             paths = uki_boot_paths(manifest)
             return evolve(manifest, boot_paths=paths, covers=UKI_COVERS, not_covered=UKI_NOT_COVERED)
         try:
-            return evolve(manifest, boot_paths=boot_paths(manifest))
+            paths = boot_paths(manifest)
         except UnsupportedError as error:
             # Programs and files are known all the same; what the boot loader does with them is not.
             missing = {**NOT_COVERED, **{register: f"{reason}: {error}" for register, reason in _UNPREDICTED.items()}}
             covered = {register: reason for register, reason in COVERS.items() if register not in missing}
             return evolve(manifest, covers=covered, not_covered=missing)
+        if any(path.of(14) for path in paths):
+            missing = {register: reason for register, reason in NOT_COVERED.items() if register != 14}
+            return evolve(manifest, boot_paths=paths, covers={**COVERS, 14: UNTOUCHED_MOK}, not_covered=missing)
+        return evolve(manifest, boot_paths=paths)
 
 
 def authenticate(path: Path, source: Source, keys: OpenPgpKeys) -> Source:

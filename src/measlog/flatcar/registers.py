@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from measlog.reference.fields import FrozenMapping
 
-__all__ = ["COVERS", "NOT_COVERED"]
+__all__ = ["COVERS", "NOT_COVERED", "UNTOUCHED_MOK"]
 
 COVERS: Mapping[int, str] = FrozenMapping(
     {
@@ -15,6 +15,9 @@ COVERS: Mapping[int, str] = FrozenMapping(
         9: "the files that GRUB reads: the kernel, and nothing that is not on the image",
     }
 )
+
+UNTOUCHED_MOK = "shim's lists of keys where the machine's owner has enrolled none"
+"""What is said of PCR 14 where shim's own part of it is known."""
 
 NOT_COVERED: Mapping[int, str] = FrozenMapping(
     {

@@ -235,6 +235,7 @@ def test_a_manifest_that_cannot_be_used_is_refused(machine: Machine, tmp_path: P
     (tmp_path / "unsigned").write_bytes(make_manifest(not_before=None, expires=None).to_json())
     done = machine.verify(None, "--unsafe-unsigned-manifest", manifest=tmp_path / "unsigned", manifest_key=None)
     assert (done.status, done.out) == (3, "")
+    assert done.err.startswith(f"measlog: {tmp_path / 'unsigned'}: ")
     assert done.err.count("\n") == 1
 
 

@@ -9,6 +9,7 @@ import click
 from attrs import field, frozen
 
 from measlog.appraisal.policy import Policy
+from measlog.appraisal.result import AppraisalResult
 from measlog.appraisal.verifier import Verifier
 from measlog.cli.errors import about
 from measlog.cli.evidence import EvidenceFiles, naming
@@ -80,6 +81,7 @@ class Case:
     evidence: Evidence
     key: AttestationKey
     policy: Policy
+    manifests: tuple[str, ...]
     references: tuple[ReferenceManifest, ...]
     verifier: Verifier
     nonce: bytes
@@ -89,6 +91,11 @@ class Case:
         """The evidence, verified; the error names the file that it is about."""
         with naming(self.files):
             return self.evidence.verify(ak=self.key, nonce=self.nonce, bank=self.bank, required=self.policy.quoted)
+
+    def appraise(self, verified: VerifiedEvidence) -> AppraisalResult:
+        """The verdict; an error, which is about what the manifests demand, names them."""
+        with about(", ".join(self.manifests)):
+            return self.verifier.appraise(verified)
 
 
 @frozen(kw_only=True)
@@ -137,6 +144,7 @@ class Request:
             evidence=evidence,
             key=key,
             policy=policy,
+            manifests=self.manifests,
             references=references,
             verifier=verifier,
             nonce=self.nonce,

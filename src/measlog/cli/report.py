@@ -50,7 +50,7 @@ def report(*, output: str, title: str | None, **options: Any) -> int:
     except InputError as problem:
         error = problem
     else:
-        result = case.verifier.appraise(evidence)
+        result = case.appraise(evidence)
     log = case.evidence.log
     boot = _closest(case) if case.bank in log.algorithms else None
     page = report_page(

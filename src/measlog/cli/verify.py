@@ -31,7 +31,7 @@ def verify(*, as_json: bool, **options: Any) -> int:
     """
     case = Request(**options).read()
     verified = case.verify()
-    result = case.verifier.appraise(verified)
+    result = case.appraise(verified)
     if as_json:
         emit_json(result_document(result, verified, case.references))
     else:

@@ -1,7 +1,8 @@
 """Generated scripts against real GRUB: one boot of the lab sources all of them, the engine runs them, both must agree.
 
 The firmware's log has room for a part of the events only; the registers, which the TPM extends all the same, prove the
-rest. Without MEASLOG_SEED the seed is a new one each time; it is printed, and a failing one is kept beside the serial log.
+rest. Without MEASLOG_SEED the seed is a new one each time; it is printed and kept beside the machine's folder, with the
+events that were computed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def test_500_generated_scripts(tmp_path: Path) -> None:
     known = {path: GrubFile(content=text.encode()) for path, text in {**LIBRARY, **written}.items()}
     esp = attrs.evolve(esp, files={**esp.files, **known})
     machine = attrs.evolve(machine, disks=(attrs.evolve(machine.disks[0], partitions=(esp, *others)),))
+    (tmp_path / "seed").write_text(f"{seed} {count}\n")
     boot = run(release.grub.config.encode(), machine, GrubLimits(steps=200_000, events=100_000))
+    (tmp_path / "computed").write_text("".join(f"{event.pcr} {event.data!r}\n" for event in boot.events))
     log = read_log(done.folder / "binary_bios_measurements")
     for pcr in (8, 9):
         logged = [(e.data, e.digests["sha256"]) for e in log if e.pcr == pcr]

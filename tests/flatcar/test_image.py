@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,6 +86,20 @@ def test_the_same_image_gives_the_same_bytes_from_any_folder(tmp_path: Path) -> 
         written.add(opened(folder, data, verity=False).reference_manifest().to_json())
     assert len(written) == 1
     assert ReferenceManifest.from_json(written.pop()).signed_by is None
+
+
+def test_the_bytes_depend_on_no_hash_seed_locale_or_time_zone(tmp_path: Path) -> None:
+    path = tmp_path / "image.bin"
+    path.write_bytes(disk(esp_files()))
+    program = "import sys, measlog; m = measlog.flatcar.Image.open(sys.argv[1], verity=False).reference_manifest()\n"
+    program += "sys.stdout.buffer.write(m.to_json())"
+    written = {ml.flatcar.Image.open(path, verity=False).reference_manifest().to_json()}
+    for seed, zone, locale in (("1", "Asia/Kathmandu", "C"), ("2", "America/St_Johns", "tr_TR.UTF-8")):
+        environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale, "PATH": os.environ["PATH"]}
+        line = [sys.executable, "-c", program, str(path)]
+        done = subprocess.run(line, env=environment, capture_output=True, check=True, timeout=60)
+        written.add(done.stdout)
+    assert len(written) == 1
 
 
 def test_an_arm64_image(tmp_path: Path) -> None:
@@ -169,7 +185,7 @@ def test_a_module_area_that_lies_is_one_error(area: bytes, message: str, tmp_pat
 
 def test_not_a_flatcar_disk(tmp_path: Path) -> None:
     for data, message in (
-        (b"", "the disk ends at byte 0"),
+        (b"", "the disk has 0 bytes"),
         (b"not a disk at all" * 1000, "no EFI PART"),
         (disk(esp_files(), partitions=[entry(64, 8255, "root")]), "0 EFI system partitions"),
         (disk(esp_files(), partitions=[entry(64, 8255, kind=ESP), entry(9000, 9001, kind=ESP)]), "2 EFI system"),

@@ -158,7 +158,7 @@ def _header(blocks: Blocks, lba: int, sector_size: int, limits: Limits) -> tuple
     path = "header" if lba == 1 else "backup"
     if place + sector_size > blocks.size:
         raise FormatError(
-            f"the partition table's {path} is to be at byte {place}, the disk ends at byte {blocks.size}",
+            f"no room for the partition table's {path}: the disk has {blocks.size} bytes",
             offset=place,
             path=path,
             clause=HEADER_CLAUSE,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from measlog.errors import MissingExtraError, ReplayError
+from measlog.replay.digests import trust
 from measlog.replay.history import register_history
 from measlog.view.columns import arrow_schema, decoded
 from measlog.view.escape import escape
@@ -73,7 +74,7 @@ def _row(event: Event, bank: str, value: bytes | None) -> dict[str, Any]:
         "record": type(data).__name__,
         "summary": clip(escape("".join(words for _, words in summary(data))), _MAX_TEXT),
         "data": decoded(data),
-        "trust": [{"field": name, "trust": event.trust(name, bank)} for name in fields],
+        "trust": [{"field": name, "trust": trust(data, check, name)} for name in fields],
         "size": len(event.raw),
         "raw": event.raw,
     }

@@ -41,7 +41,10 @@ _PREFIXES = ("aria-", "data-")
 
 def text(value: object) -> Html:
     """Any text as HTML that shows exactly it."""
-    return Html(_references(escape(str(value)), quote=True))
+    shown = str(value)
+    if shown.isascii() and shown.isalnum():
+        return Html(shown)
+    return Html(_references(escape(shown), quote=True))
 
 
 def join(parts: Iterable[Part], separator: str = "") -> Html:

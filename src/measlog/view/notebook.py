@@ -10,6 +10,7 @@ from measlog.errors import ReplayError
 from measlog.registry import PCR_NAMES, Register
 from measlog.view.assets import asset
 from measlog.view.compare import expected_text
+from measlog.view.findings import finding_block
 from measlog.view.html import Html, clip, el, join
 from measlog.view.pieces import (
     STATUS_WORDS,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["boot_html", "diff_html", "log_html", "manifest_html", "quote_html", "result_html"]
 
-_MAX_EVENTS = 400
+_MAX_EVENTS = 1000
 _MAX_BYTES = 600_000
 _MAX_TEXT = 200
 _MAX_ROWS = 200
@@ -169,27 +170,15 @@ def result_html(result: AppraisalResult) -> str:
         el("div", badge(result.status, result.status), " ", STATUS_WORDS[result.status]),
     ]
     if result.findings:
-        rows = [
-            (
-                badge(f.severity, f.severity),
-                el("code", f.code),
-                register_chip(f.pcr),
-                "-" if f.event is None else f.event,
-                clip(f.message, _MAX_TEXT),
-                _value(f.expected),
-                _value(f.observed),
-            )
-            for f in result.findings[:_MAX_ROWS]
-        ]
-        columns = ("severity", "code", "register", "event", "what", "expected", "observed")
-        parts.append(
-            _fold(
-                _count(len(result.findings), "finding"),
-                table(columns, rows),
-                _more(len(result.findings) - len(rows), "see result.findings"),
-                opened=True,
-            )
-        )
+        blocks: list[Html] = []
+        size = 0
+        for finding in result.findings[:_MAX_ROWS]:
+            blocks.append(finding_block(finding, most=_MAX_TEXT))
+            size += len(blocks[-1])
+            if size > _MAX_BYTES:
+                break
+        more = _more(len(result.findings) - len(blocks), "see result.findings")
+        parts.append(_fold(_count(len(result.findings), "finding"), *blocks, more, opened=True))
     checked = [
         (register_chip(c.pcr), listed(c.events) or "-", el("code", c.rule), clip(c.against, _MAX_TEXT))
         for c in result.checked[:_MAX_ROWS]
@@ -222,12 +211,6 @@ def result_html(result: AppraisalResult) -> str:
 def _count(count: int, word: str, rest: str = "") -> Html:
     """``3 findings``."""
     return join([f"{count} {word}{'' if count == 1 else 's'}{rest}"])
-
-
-def _value(value: bytes | str | None) -> Html:
-    if isinstance(value, bytes):
-        return digest(value)
-    return el("bdi", "-" if value is None else clip(value, _MAX_TEXT))
 
 
 def diff_html(found: HistoryDiff) -> str:

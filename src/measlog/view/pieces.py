@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from measlog.registry import PCR_NAMES, Register
+from measlog.replay.digests import trust
 from measlog.view.html import Html, Part, clip, el, join
 from measlog.view.summary import summary
 
@@ -94,11 +95,12 @@ def check_badge(check: DigestCheck) -> Html:
 def data_cell(event: Event, bank: str, *, most: int) -> Html:
     """The event's data in one line; ``~`` and its look mark what no digest covers. ``most`` characters of each field."""
     parts: list[Html] = []
+    check = event.check(bank)
     for name, words in summary(event.data):
         shown = clip(words, most)
         if not name or not shown:
             parts.append(join([shown]))
-        elif event.trust(name, bank) == "unauthenticated":
+        elif trust(event.data, check, name) == "unauthenticated":
             parts.append(el("span", f"~{shown}", cls="m-untrusted", title=f"{name}: {TRUST_WORDS['unauthenticated']}"))
         else:
             parts.append(el("span", shown, cls="m-trusted", title=f"{name}: {TRUST_WORDS['authenticated']}"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from measlog.replay.digests import trust
 from measlog.replay.history import register_history
 from measlog.view.escape import escape
 from measlog.view.html import Html, clip, el, join
@@ -18,6 +19,7 @@ from measlog.view.pieces import CHECK_WORDS, badge, check_badge, data_cell, dige
 if TYPE_CHECKING:
     from measlog.appraisal.result import Finding
     from measlog.log import Event
+    from measlog.replay.digests import DigestCheck
     from measlog.view.report import Report
 
 __all__ = ["events_section"]
@@ -138,7 +140,7 @@ def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Findin
         el("td", event.type.name),
         el("td", digest(event.digests.get(bank))),
         el("td", check_badge(check)),
-        el("td", *_findings(findings), data_cell(event, bank, most=_MAX_TEXT), _details(event, bank, value)),
+        el("td", *_findings(findings), data_cell(event, bank, most=_MAX_TEXT), _details(event, bank, check, value)),
         id=f"event-{event.index}",
         cls=None if worst is None else f"has-{worst}",
         data_register=str(event.register),
@@ -156,7 +158,7 @@ def _findings(findings: Iterable[Finding]) -> list[Html]:
     ]
 
 
-def _details(event: Event, bank: str, value: bytes | None) -> Html:
+def _details(event: Event, bank: str, check: DigestCheck, value: bytes | None) -> Html:
     record = event.data
     lines = [f"offset      {event.offset}", f"type        0x{event.type.value:08x}"]
     lines += [f"{name:<11} {data.hex()}" for name, data in event.digests.items()]
@@ -168,7 +170,7 @@ def _details(event: Event, bank: str, value: bytes | None) -> Html:
         if name == "spans" or (name == "trailing" and not record.trailing):
             continue
         shown = json.dumps(jsonable(getattr(record, name)), ensure_ascii=False)
-        lines.append(f"  {name} ({event.trust(name, bank)}): {escape(clip(shown, _MAX_FIELD))}")
+        lines.append(f"  {name} ({trust(record, check, name)}): {escape(clip(shown, _MAX_FIELD))}")
     raw = event.raw[:_MAX_RAW].hex()
     cut = f"... (+{len(event.raw) - _MAX_RAW} bytes)" if len(event.raw) > _MAX_RAW else ""
     lines += ["", f"data, {len(event.raw)} bytes", raw + cut]

@@ -7,17 +7,17 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from measlog.codes import CODES
 from measlog.registry import PCR_NAMES
 from measlog.replay.quirks import QUIRKS
+from measlog.view.findings import finding_block
 from measlog.view.html import Html, Part, clip, el, join
 from measlog.view.pieces import STATUS_WORDS, badge, facts, register_chip, scrolled, table
 from measlog.view.render import listed
-from measlog.view.sides import difference_rows, marked
+from measlog.view.sides import difference_rows
 
 if TYPE_CHECKING:
     from measlog.appraisal.diff import Difference
-    from measlog.appraisal.result import AppraisalResult, Finding
+    from measlog.appraisal.result import AppraisalResult
     from measlog.reference.manifest import ReferenceManifest
     from measlog.view.report import Report
 
@@ -78,7 +78,7 @@ def _manifest(manifest: ReferenceManifest) -> str:
 def why_section(report: Report) -> Html:
     """The findings, worst first, each with what its code means."""
     if report.result is None:
-        return el("div", el("p", el("bdi", report.error or "")), cls="finding is-error")
+        return el("div", el("p", el("bdi", report.error or "")), cls="m-finding m-is-error")
     findings = report.result.findings
     if not findings:
         return el("p", "There is no finding: see what was checked.")
@@ -86,39 +86,10 @@ def why_section(report: Report) -> Html:
     made = []
     for finding in findings:
         # Events refer to the first finding of a code.
-        made.append(_finding(finding, anchor=finding.code not in seen))
+        anchor = None if finding.code in seen else f"finding-{finding.code}"
+        made.append(finding_block(finding, link=True, anchor=anchor))
         seen.add(finding.code)
     return join(made)
-
-
-def _finding(finding: Finding, *, anchor: bool) -> Html:
-    where: list[Part] = []
-    if finding.pcr is not None:
-        where += [" ", register_chip(finding.pcr), " ", PCR_NAMES.get(finding.pcr, "")]
-    if finding.event is not None:
-        where += [" ", el("a", f"event {finding.event}", href=f"#event-{finding.event}")]
-    values = _expected_and_observed(finding)
-    return el(
-        "div",
-        el("p", badge(finding.severity, finding.severity), " ", el("code", finding.code), *where),
-        el("p", el("bdi", clip(finding.message, _MAX_TEXT))),
-        facts(values) if values else None,
-        el("p", f"{finding.code}: {CODES[finding.code]}", cls="meaning") if finding.code in CODES else None,
-        cls=f"finding is-{finding.severity}",
-        id=f"finding-{finding.code}" if anchor else None,
-    )
-
-
-def _expected_and_observed(finding: Finding) -> list[tuple[str, Part]]:
-    expected, observed = finding.expected, finding.observed
-    if isinstance(expected, str) and isinstance(observed, str):
-        seen, wanted = marked(observed, expected)
-        return [("expected", el("code", wanted, cls="m-long")), ("observed", el("code", seen, cls="m-long"))]
-    return [(name, _value(v)) for name, v in (("expected", expected), ("observed", observed)) if v is not None]
-
-
-def _value(value: bytes | str) -> Html:
-    return el("code", value.hex() if isinstance(value, bytes) else clip(value, _MAX_TEXT), cls="m-long")
 
 
 def checked_section(report: Report) -> Html:

@@ -1,0 +1,81 @@
+"""The notebooks of docs/notebooks run from top to bottom, and say what they are meant to say."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "docs" / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+LIMIT = 120
+"""Seconds that a notebook may take."""
+SAYS = {
+    "first-look": ["EV_EFI_VARIABLE_AUTHORITY", "authenticated", "ReplayedLog"],
+    "why-did-it-fail": ["contraindicated", "init=/bin/sh", "kernel.argument"],
+    "manifest-from-release": ["verified, root", "PCR 8  as the TPM said", "PCR 9  as the TPM said"],
+    "fleet": ["contraindicated", "command.unexpected", "evidence.nonce"],
+}
+NEVER = ["DIFFERS", "Traceback"]
+LAB = {"manifest-from-release"}
+
+
+def texts(book: Any) -> str:
+    """Everything that the cells printed or showed, pictures aside."""
+    found = []
+    for cell in book.cells:
+        for output in cell.get("outputs", []):
+            found.append(output.get("text", ""))
+            found += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+    return "\n".join(found)
+
+
+def marked(name: str) -> Any:
+    return pytest.param(name, marks=[pytest.mark.slow, *([pytest.mark.lab] if name in LAB else [])])
+
+
+@pytest.mark.parametrize("name", [marked(name) for name in NAMES])
+def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    kernelspec = pytest.importorskip("ipykernel.kernelspec")
+    manager = pytest.importorskip("jupyter_client.kernelspec").KernelSpecManager(kernel_dirs=[str(tmp_path)])
+    kernelspec.write_kernel_spec(str(tmp_path / "python3"))
+    book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    for cell in book.cells:
+        cell.pop("outputs", None)
+        if cell.cell_type == "code":
+            cell.outputs = []
+    client = nbclient.NotebookClient(
+        book, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    )
+    client.create_kernel_manager().kernel_spec_manager = manager
+    client.km.transport = "ipc"
+    client.km.ip = str(tmp_path / "socket")
+    began = time.monotonic()
+    client.execute()
+    assert time.monotonic() - began < LIMIT
+    said = texts(book)
+    assert [word for word in SAYS[name] if word not in said] == []
+    assert [word for word in NEVER if word in said] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_is_kept_with_outputs_of_one_run(name: str) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    said = texts(book)
+    assert [word for word in NEVER if word in said] == []
+    assert not re.search(r"(?<![\w.])/(?:home|root|tmp|work|build)/", said), "a path of the machine it was run on"
+
+
+def test_each_notebook_has_something_to_say() -> None:
+    assert set(NAMES) <= set(SAYS)

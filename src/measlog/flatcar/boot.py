@@ -8,13 +8,14 @@ GRUB and kernel are put in the places where the firmware and shim measure them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
 from measlog.errors import ManifestError, UnsupportedError
 from measlog.flatcar.grub import GrubBoot, GrubEvent, GrubFile, Outcome, replay, run
-from measlog.flatcar.machine import BootState, bootloader_of, build_machine, states
+from measlog.flatcar.machine import BootState, bootloader_of, build_machine, build_of, states
 from measlog.reference.fields import FrozenMapping
 from measlog.reference.manifest import BANKS, BootPath, Component, ExpectedEvent, ReferenceManifest
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
@@ -32,7 +33,7 @@ _UNTOUCHED = (11, 12, 13)
 
 
 def _digests(value: Mapping[str, bytes]) -> Mapping[str, bytes]:
-    return FrozenMapping(value)
+    return value if isinstance(value, FrozenMapping) else FrozenMapping(value)
 
 
 @frozen(kw_only=True)
@@ -156,12 +157,13 @@ def predict(
             manifest, log, loader, secure_boot=secure_boot, slot=slot, first_boot=first_boot, oem_grub_cfg=oem_grub_cfg
         )
     cache: dict[tuple[bytes, bool], Script] = {}
-    boots = [
-        (state, predict_state(manifest, loader, state, oem_grub_cfg=oem_grub_cfg, cache=cache))
-        for state in states(secure_boot=secure_boot, slot=slot, first_boot=first_boot)
-    ]
+    assert loader.grub is not None
     # A boot loader that does not look for another slot has no boot that falls back to one.
-    return [boot for state, boot in boots if not state.fails or boot.outcome != Outcome.MENU.value]
+    falls_back = "gptprio" in build_of(loader.grub).modules
+    return [
+        predict_state(manifest, loader, state, oem_grub_cfg=oem_grub_cfg, cache=cache)
+        for state in states(secure_boot=secure_boot, slot=slot, first_boot=first_boot, falls_back=falls_back)
+    ]
 
 
 def predict_state(
@@ -281,14 +283,23 @@ def mok_events(shim: Component) -> tuple[list[PredictedEvent], str | None]:
     return events, None
 
 
-def hashes(data: bytes) -> dict[str, bytes]:
+def hashes(data: bytes) -> Mapping[str, bytes]:
     """The digests of some bytes in every bank."""
+    return _remembered(data) if len(data) <= _SHORT else _hashes(data)
+
+
+def _hashes(data: bytes) -> Mapping[str, bytes]:
     made: dict[str, bytes] = {}
     for bank in BANKS:
         constructor = hash_constructor(bank)
         assert constructor is not None
         made[bank] = constructor(data).digest()
-    return made
+    return FrozenMapping(made)
+
+
+_SHORT = 2048
+# The boots of a release share most of their commands.
+_remembered = lru_cache(maxsize=512)(_hashes)
 
 
 def action(pcr: int, text: bytes) -> PredictedEvent:

@@ -62,11 +62,16 @@ def _other(slot: str) -> str:
 
 
 def states(
-    *, secure_boot: bool | None = None, slot: str | None = None, first_boot: bool | None = None
+    *,
+    secure_boot: bool | None = None,
+    slot: str | None = None,
+    first_boot: bool | None = None,
+    falls_back: bool = True,
 ) -> list[BootState]:
     """The states in which a release is booted. A kernel is in slot a when installed, in slot b after an update.
 
-    ``slot`` names the slot that is booted. A first boot is from the slot that was installed.
+    ``slot`` names the slot that is booted. A first boot is from the slot that was installed. ``falls_back`` says
+    whether the boot loader tries the other slot where the kernel of one cannot be read.
     """
     found = []
     for secure in (True, False) if secure_boot is None else (secure_boot,):
@@ -78,7 +83,7 @@ def states(
             BootState(slot="a", secure_boot=secure, fails=True),
         ):
             booted = _other(state.slot) if state.fails else state.slot
-            if slot in {None, booted} and first_boot in {None, state.first_boot}:
+            if slot in {None, booted} and first_boot in {None, state.first_boot} and (falls_back or not state.fails):
                 found.append(state)
     return found
 

@@ -141,6 +141,14 @@ BROKEN: dict[str, tuple[dict[str, bytes | None], str]] = {
         {"EFI/boot/grubx64.efi": grub(objects=[(1, memdisk({"grub.cfg": "xyz"}).replace(b"xyz", b"\xff\xfe\xfd"))])},
         "not UTF-8",
     ),
+    "an SBAT line that nobody can show": (
+        {"EFI/boot/grubx64.efi": make_pe([(b"mods", b"x" * 64), (b".sbat", b"grub,1,\x1b[31m\n")])},
+        "control characters",
+    ),
+    "a prefix that nobody can show": (
+        {"EFI/boot/grubx64.efi": grub(objects=[(1, memdisk({"grub.cfg": CONFIG})), (3, b"\x1b[31m\0")])},
+        "control characters",
+    ),
     "programs of two architectures": ({"flatcar/vmlinuz-a": kernel(machine=0xAA64)}, "programs for amd64, arm64"),
     "a program that lies": ({"EFI/boot/grubx64.efi": patch(grub(), 0x46, b"\xff\xff")}, "65535 sections"),
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from attrs import evolve, field, frozen
 from attrs.validators import deep_iterable, instance_of, optional
 
-from measlog.errors import FormatError, UnsupportedError
+from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.verity import embedded_root_hash
 from measlog.formats.blocks import Blocks, Window
 from measlog.formats.fat import FatFile, FatVolume
@@ -45,20 +45,23 @@ def scan_partitions(gpt: Gpt, blocks: Blocks, *, limits: Limits = DEFAULT_LIMITS
     found = []
     for entry in gpt.partitions:
         system = identify_filesystem(Window(blocks, entry.start, entry.size), limits=limits)
-        found.append(
-            Partition(
-                number=entry.number,
-                label=entry.label,
-                type_guid=entry.type_guid,
-                guid=entry.guid,
-                first_lba=entry.first_lba,
-                last_lba=entry.last_lba,
-                attributes=entry.attributes.to_bytes(8, "big"),
-                filesystem=None if system is None else system.kind,
-                filesystem_uuid=None if system is None else system.uuid,
-                filesystem_label=None if system is None else system.label,
+        try:
+            found.append(
+                Partition(
+                    number=entry.number,
+                    label=entry.label,
+                    type_guid=entry.type_guid,
+                    guid=entry.guid,
+                    first_lba=entry.first_lba,
+                    last_lba=entry.last_lba,
+                    attributes=entry.attributes.to_bytes(8, "big"),
+                    filesystem=None if system is None else system.kind,
+                    filesystem_uuid=None if system is None else system.uuid,
+                    filesystem_label=None if system is None else system.label,
+                )
             )
-        )
+        except ManifestError as error:
+            raise FormatError(str(error), offset=entry.start, path=f"partitions[{entry.number}]") from None
     return tuple(found)
 
 
@@ -85,7 +88,10 @@ def read_esp(volume: FatVolume, number: int, *, limits: Limits = DEFAULT_LIMITS,
         data = b"".join(pieces)
         flat = digester.digests()
         text = _text(data) if small else None
-        files.append(DiskFile(partition=number, path=path, size=file.size, flat=flat, text=text))
+        try:
+            files.append(DiskFile(partition=number, path=path, size=file.size, flat=flat, text=text))
+        except ManifestError as error:
+            raise FormatError(str(error), path=ascii(path)) from None
         if program:
             try:
                 component = _program(data, path, flat, strict=strict, limits=limits)

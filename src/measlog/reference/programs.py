@@ -12,7 +12,7 @@ from uuid import UUID
 
 from cryptography import x509
 
-from measlog.errors import FormatError, LimitExceededError, UnsupportedError
+from measlog.errors import FormatError, LimitExceededError, ManifestError, UnsupportedError
 from measlog.formats.grubimage import GrubModuleArea
 from measlog.formats.pecoff import PeImage
 from measlog.limits import DEFAULT_LIMITS, Limits
@@ -109,8 +109,17 @@ def read_program(
 ) -> Component | None:
     """The component that a PE file is; None where it is none of those that a boot path knows.
 
-    ``flat`` are its digests as a file. FormatError where the file lies about itself.
+    ``flat`` are its digests as a file. FormatError where the file lies about itself, or says what no manifest can hold.
     """
+    try:
+        return _read_program(data, path, flat, slot, limits)
+    except ManifestError as error:
+        raise FormatError(str(error)) from None
+
+
+def _read_program(
+    data: bytes | memoryview, path: str, flat: Mapping[str, bytes], slot: str | None, limits: Limits
+) -> Component | None:
     image = PeImage.from_bytes(data, limits=limits)
     section = image.section(".sbat")
     sbat = parse_sbat(image.content(data, section)) if section is not None else ()
@@ -206,15 +215,18 @@ def read_grub(data: bytes | memoryview, *, limits: Limits = DEFAULT_LIMITS) -> G
     if "grub.cfg" not in files:
         raise FormatError("the memdisk holds no grub.cfg", path="mods.memdisk")
     texts = {path: _script(raw, f"mods.memdisk[{path}]") for path, raw in files.items()}
-    return Grub(
-        config=texts.pop("grub.cfg"),
-        load_config=None if area.config is None else _script(area.config, "mods.config"),
-        prefix=None if area.prefix is None else _script(area.prefix, "mods.prefix"),
-        version=area.version,
-        profile=_profile(area),
-        modules=area.modules,
-        memdisk=texts,
-    )
+    try:
+        return Grub(
+            config=texts.pop("grub.cfg"),
+            load_config=None if area.config is None else _script(area.config, "mods.config"),
+            prefix=None if area.prefix is None else _script(area.prefix, "mods.prefix"),
+            version=area.version,
+            profile=_profile(area),
+            modules=area.modules,
+            memdisk=texts,
+        )
+    except ManifestError as error:
+        raise FormatError(str(error), path="mods") from None
 
 
 def _profile(area: GrubModuleArea) -> str | None:

@@ -16,6 +16,7 @@ __all__ = ["cli", "run"]
 _COMMANDS = {
     "show": ("measlog.cli.show:show", "The events of a log, decoded, with digest checks and trust."),
     "replay": ("measlog.cli.replay:replay", "The register values that follow from a log."),
+    "checks": ("measlog.cli.checks:checks", "Which digests of logs follow from their data, counted by type."),
     "quote": ("measlog.cli.quote:quote", "Verify a quote alone: key, signature, nonce, register values."),
     "verify": ("measlog.cli.verify:verify", "The whole appraisal: quote, log, reference manifests, policy."),
     "report": ("measlog.cli.report:report", "One self-contained HTML page about a machine."),

@@ -30,20 +30,35 @@ __all__ = ["convert"]
     show_default=True,
     help="For yaml: as hex, or as these versions of efivar print them.",
 )
+@click.option(
+    "--tpm2-tools-replay", is_flag=True, help="For yaml: registers as tpm2_eventlog computes them, faults too."
+)
 def convert(
-    log: str, form: str, output: str, eventlog_version: str, device_paths: Literal["raw", "efivar37", "efivar39"]
+    log: str,
+    form: str,
+    output: str,
+    eventlog_version: str,
+    device_paths: Literal["raw", "efivar37", "efivar39"],
+    *,
+    tpm2_tools_replay: bool,
 ) -> None:
     """LOG in another form: yaml as tpm2_eventlog prints it, or json as measlog show --json prints it."""
     history = read_log(log)
     with about(log):
-        text = _yaml(history, eventlog_version, device_paths) if form == "yaml" else _json(history)
+        if form == "yaml":
+            text = _yaml(history, eventlog_version, device_paths, tpm2tools_replay=tpm2_tools_replay)
+        else:
+            text = _json(history)
     write(output, text.encode("utf-8", "backslashreplace"))
 
 
-def _yaml(log: EventLog, version: str, device_paths: Literal["raw", "efivar37", "efivar39"]) -> str:
+def _yaml(
+    log: EventLog, version: str, device_paths: Literal["raw", "efivar37", "efivar39"], *, tpm2tools_replay: bool
+) -> str:
     from measlog.interop.tpm2tools import to_yaml
 
-    return to_yaml(log, version=2 if version == "2" else 1, device_paths=device_paths)
+    number: Literal[1, 2] = 2 if version == "2" else 1
+    return to_yaml(log, version=number, device_paths=device_paths, tpm2tools_replay=tpm2tools_replay)
 
 
 def _json(log: EventLog) -> str:

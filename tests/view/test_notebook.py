@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from hypothesis import given, settings
 
 import measlog as ml
 from fixtures.attacks.forge import ForgedEvent
@@ -16,6 +17,7 @@ from measlog.appraisal.policy import flatcar
 from measlog.flatcar.boot import predict
 from measlog.reference.manifest import ReferenceManifest
 from measlog.reference.signing import Envelope
+from measlog.testing.logs import event_logs
 from tests.appraisal.machine import good_log, machine
 from tests.conftest import FIXTURES
 from tests.view.hostile import MARK, Seen, hostile_eventlog, hostile_log
@@ -136,3 +138,11 @@ def test_the_words_that_differ_are_marked_however_long_the_line_is() -> None:
     page = diff(log_of("flatcar-lab-tampered"), predict(manifest())[0])._repr_html_()
     # fixtures/flatcar-lab-tampered/ORIGIN.md: grub.cfg on the OEM partition adds init=/bin/sh.
     assert page.count('<strong class="m-gone">init=/bin/sh</strong>') == 3
+
+
+@settings(max_examples=25)
+@given(event_logs())
+def test_every_log_has_a_well_formed_summary(data: bytes) -> None:
+    seen = Seen(ml.EventLog.from_bytes(data)._repr_html_())
+    assert seen.open == []
+    assert seen.tags <= TAGS

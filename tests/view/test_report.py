@@ -11,13 +11,16 @@ import time
 from base64 import b64decode, b64encode
 from collections import Counter
 
+import attrs
 import pytest
 from attrs import evolve
 
+import measlog as ml
 from measlog.appraisal.closest import closest_boot
 from measlog.codes import CODES
 from measlog.flatcar.boot import predict
 from measlog.view.report import report_page
+from tests.appraisal.machine import good_log, machine
 from tests.view.hostile import MARK, PAYLOADS, Seen
 from tests.view.reports import NAMES, page_of, report_of
 from tests.view.test_notebook import big_log, log_of, manifest
@@ -174,3 +177,23 @@ def test_a_report_of_5000_events_is_made_quickly(text: bytes) -> None:
     page = report_page(report)
     assert time.process_time() - began < 4
     assert page.count("<tr") > 5000
+
+
+@pytest.mark.parametrize("quoted", [range(15), range(8), None], ids=["all", "firmware-only", "not-authentic"])
+def test_a_field_is_authenticated_only_where_the_quote_covers_its_register(quoted: range | None) -> None:
+    if quoted is None:
+        report = report_of("not-authentic")
+    else:
+        evidence = machine(good_log(), quoted=quoted)
+        report = evolve(report_of("good"), evidence=evidence, log=evidence.log)
+    page = report_page(report)
+    for event in report.log:
+        row = page[page.index(f'id="event-{event.index}"') :].partition("</tr>")[0]
+        proven = quoted is not None and event.pcr in quoted
+        assert ("(authenticated)" in row) == (proven and "authenticated" in trusts(event)), event
+        assert ('class="m-trusted"' not in row) or proven
+
+
+def trusts(event: ml.Event) -> set[str]:
+    names = [name for name in attrs.fields(type(event.data)) if name.name not in {"spans", "trailing"}]
+    return {event.trust(name.name, "sha256") for name in names}

@@ -252,7 +252,7 @@ COLUMNS: tuple[Column, ...] = (
         "trust",
         "list<struct<field: string, trust: string>>",
         null=False,
-        about="for each decoded field `authenticated` or `unauthenticated`, provided the bank is verified by a quote",
+        about="for each decoded field `authenticated` or `unauthenticated`, provided that a quote proves the register in this bank",
     ),
     Column("size", "uint32", null=False, about="bytes of event data"),
     Column("raw", "binary", null=False, about="the event data as it is in the log"),

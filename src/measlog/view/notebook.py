@@ -90,7 +90,8 @@ def log_html(log: EventLog) -> str:
         _anomalies(log),
         el(
             "p",
-            f"Digests of the bank {bank}. ~ marks what no digest covers: anybody may have written it.",
+            f"Digests of the bank {bank}. ~ marks what no digest covers: anybody may have written it. "
+            "The rest is worth something once a quote has proven the log.",
             cls="m-note",
         ),
         *folds,

@@ -92,15 +92,18 @@ def check_badge(check: DigestCheck) -> Html:
     return made if check.quirk is None else join([made, " ", el("span", check.quirk, cls="m-quirk")])
 
 
-def data_cell(event: Event, bank: str, *, most: int) -> Html:
-    """The event's data in one line; ``~`` and its look mark what no digest covers. ``most`` characters of each field."""
+def data_cell(event: Event, bank: str, *, most: int, proven: bool = True) -> Html:
+    """The event's data in one line; ``~`` and its look mark what no digest covers. ``most`` characters of each field.
+
+    Where the register is not ``proven`` by a quote, nothing that the event says is covered by anything.
+    """
     parts: list[Html] = []
     check = event.check(bank)
     for name, words in summary(event.data):
         shown = clip(words, most)
         if not name or not shown:
             parts.append(join([shown]))
-        elif trust(event.data, check, name) == "unauthenticated":
+        elif not proven or trust(event.data, check, name) == "unauthenticated":
             parts.append(el("span", f"~{shown}", cls="m-untrusted", title=f"{name}: {TRUST_WORDS['unauthenticated']}"))
         else:
             parts.append(el("span", shown, cls="m-trusted", title=f"{name}: {TRUST_WORDS['authenticated']}"))

@@ -46,13 +46,14 @@ def events_section(report: Report) -> Html:
     for finding in report.result.findings if report.result is not None else ():
         if finding.event is not None:
             findings.setdefault(finding.event, []).append(finding)
+    quoted = frozenset(report.evidence.values if report.evidence is not None else ())
     rows: list[Html] = []
     registers: dict[str, None] = {}
     types: set[str] = set()
     for event, value in zip(log, values, strict=True):
         registers[str(event.register)] = None
         types.add(event.type.name)
-        rows.append(_row(event, bank, value, findings.get(event.index, ())))
+        rows.append(_row(event, bank, value, findings.get(event.index, ()), proven=event.pcr in quoted))
     head = el("tr", *(el("th", name, scope="col") for name in _COLUMNS))
     table = el(
         "table",
@@ -63,7 +64,7 @@ def events_section(report: Report) -> Html:
         cls="events",
     )
     trusted = (
-        "~ marks what no digest covers: anybody may have written it."
+        "~ marks what neither a digest nor the quote covers: anybody may have written it."
         if report.evidence is not None
         else "No quote vouches for this log: anybody may have written all of it."
     )
@@ -129,7 +130,7 @@ def _select(name: str, label: str, options: Iterable[tuple[str, str]]) -> Html:
     )
 
 
-def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Finding]) -> Html:
+def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Finding], *, proven: bool) -> Html:
     check = event.check(bank)
     severities = list(dict.fromkeys(f.severity for f in findings))
     worst = next((s for s in ("error", "warning") if s in severities), None)
@@ -140,7 +141,12 @@ def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Findin
         el("td", event.type.name),
         el("td", digest(event.digests.get(bank))),
         el("td", check_badge(check)),
-        el("td", *_findings(findings), data_cell(event, bank, most=_MAX_TEXT), _details(event, bank, check, value)),
+        el(
+            "td",
+            *_findings(findings),
+            data_cell(event, bank, most=_MAX_TEXT, proven=proven),
+            _details(event, bank, check, value, proven=proven),
+        ),
         id=f"event-{event.index}",
         cls=None if worst is None else f"has-{worst}",
         data_register=str(event.register),
@@ -158,7 +164,7 @@ def _findings(findings: Iterable[Finding]) -> list[Html]:
     ]
 
 
-def _details(event: Event, bank: str, check: DigestCheck, value: bytes | None) -> Html:
+def _details(event: Event, bank: str, check: DigestCheck, value: bytes | None, *, proven: bool) -> Html:
     record = event.data
     lines = [f"offset      {event.offset}", f"type        0x{event.type.value:08x}"]
     lines += [f"{name:<11} {data.hex()}" for name, data in event.digests.items()]
@@ -170,7 +176,8 @@ def _details(event: Event, bank: str, check: DigestCheck, value: bytes | None) -
         if name == "spans" or (name == "trailing" and not record.trailing):
             continue
         shown = json.dumps(jsonable(getattr(record, name)), ensure_ascii=False)
-        lines.append(f"  {name} ({trust(record, check, name)}): {escape(clip(shown, _MAX_FIELD))}")
+        trusted = trust(record, check, name) if proven else "unauthenticated"
+        lines.append(f"  {name} ({trusted}): {escape(clip(shown, _MAX_FIELD))}")
     raw = event.raw[:_MAX_RAW].hex()
     cut = f"... (+{len(event.raw) - _MAX_RAW} bytes)" if len(event.raw) > _MAX_RAW else ""
     lines += ["", f"data, {len(event.raw)} bytes", raw + cut]

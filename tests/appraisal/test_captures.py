@@ -6,17 +6,20 @@ the same shim on the lab's image, whose signed manifest is committed.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import attrs
 import pytest
 
 import measlog as ml
+from fixtures.attacks.forge import ForgedLog
 from measlog.appraisal import AppraisalResult
 from measlog.evidence import VerifiedEvidence
 from measlog.reference.manifest import ReferenceManifest
 from measlog.reference.signing import SignedManifest
-from tests.appraisal.machine import codes
+from tests.appraisal.machine import SHA256, codes, machine
 from tests.conftest import FIXTURES
 from tests.flatcar.grub.manifests import manifest as described
 
@@ -93,6 +96,30 @@ def test_an_updated_machine_needs_the_manifests_of_both_releases(shared: Path) -
     only_old = appraise(folder, [old])
     assert only_old.status == "contraindicated"
     assert codes(only_old) == {"image.unknown", "file.unknown"}
+
+
+def test_another_releases_grub_does_not_stand_in_for_the_one_whose_commands_ran(shared: Path) -> None:
+    """Two releases with other configurations: the GRUB of one never runs the commands of the other."""
+    old, new = capture_manifest(shared), capture_manifest(shared, updated=True)
+    assert old.grub is not None
+    grub = new.component("grub")
+    assert grub is not None
+    digest = hashlib.sha256(b"another GRUB").digest()
+    other = attrs.evolve(grub, authenticode={**grub.authenticode, "sha256": digest})
+    new = attrs.evolve(
+        new,
+        components=tuple(other if c is grub else c for c in new.components),
+        grub=attrs.evolve(old.grub, config=f"set another=configuration\n{old.grub.config}"),
+    )
+    folder = shared / "flatcar" / "captures" / "usr-a-secureboot"
+    forged = ForgedLog.take_apart((folder / "binary_bios_measurements").read_bytes())
+    replaced = [
+        replace(e, digests={**e.digests, SHA256: digest}) if e.digests[SHA256] == grub.authenticode["sha256"] else e
+        for e in forged.events
+    ]
+    verifier = ml.Verifier([old, new], policy=ml.policy.flatcar(), unsafe_unsigned_manifests=True)
+    assert verifier.appraise(machine(forged)).status == "affirming"
+    assert verifier.appraise(machine(forged.with_events(replaced))).status == "contraindicated"
 
 
 def test_an_oem_configuration_is_admitted_by_its_contents(shared: Path) -> None:

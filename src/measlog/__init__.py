@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from measlog import flatcar
+    from measlog import bulk, flatcar
     from measlog.appraisal import AppraisalResult, Baseline, Check, Finding, Policy, Verifier, policy
     from measlog.appraisal.diff import diff
     from measlog.appraisal.explain import explain_boot, explain_replay
@@ -72,6 +72,7 @@ _HOMES = {
     "verify_ek_certificate": "measlog.evidence.trust",
 }
 _MODULES = {
+    "bulk": "measlog.bulk",
     "flatcar": "measlog.flatcar",
     "plot": "measlog.view.plot",
     "policy": "measlog.appraisal.policy",
@@ -108,6 +109,7 @@ __all__ = [
     "UnsupportedError",
     "VerifiedEvidence",
     "Verifier",
+    "bulk",
     "diff",
     "explain_boot",
     "explain_replay",

@@ -155,7 +155,7 @@ def scan(column: BinaryColumn, *, limits: Limits = DEFAULT_LIMITS, lock_step_fro
     places = heads[long_enough]
     body[long_enough] = sum(column.data[places + i].astype(np.int64) << 8 * i for i in range(4)) if len(places) else 0
     fits = long_enough & (body <= _SPEC_ID_LIMIT) & (sizes >= _FIRST_HEADER + body)
-    view = memoryview(column.data)
+    view = memoryview(column.data)  # type: ignore[arg-type,unused-ignore]
     for row, good, start, size in zip(
         range(len(column)), fits.tolist(), column.starts.tolist(), body.tolist(), strict=True
     ):

@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case, Measured
     from measlog.appraisal.report import Report
 
-__all__ = ["HandOver", "Separators", "separator_digests"]
+__all__ = [
+    "ERROR_SEPARATOR",
+    "EXIT_FAILURE",
+    "EXIT_INVOCATION",
+    "EXIT_SUCCESS",
+    "GOOD_SEPARATORS",
+    "HandOver",
+    "Separators",
+    "separator_digests",
+]
 
-_GOOD = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff")
-_ERROR = b"\x01\x00\x00\x00"
+GOOD_SEPARATORS = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff")
+ERROR_SEPARATOR = b"\x01\x00\x00\x00"
 _FIRMWARE = range(8)
 # Only the value of a boot variable is hashed, and PCR 0 holds digests of firmware: both may look like a separator.
 _LOOKALIKES = frozenset({EventType.EV_EFI_VARIABLE_BOOT, EventType.EV_EFI_VARIABLE_BOOT2})
@@ -33,7 +42,7 @@ EXIT_FAILURE = b"Exit Boot Services Returned with Failure"
 
 def separator_digests(case: Case) -> tuple[frozenset[bytes], bytes]:
     """The digests of a separator, and of one that reports an error, in the verified bank."""
-    return frozenset(case.digest(value) for value in _GOOD), case.digest(_ERROR)
+    return frozenset(case.digest(value) for value in GOOD_SEPARATORS), case.digest(ERROR_SEPARATOR)
 
 
 @frozen
@@ -78,8 +87,8 @@ class Separators:
     def _judge(pcr: int, measured: Measured, found: list[Measured], report: Report) -> None:
         event = measured.event
         if event.type == EventType.EV_SEPARATOR:
-            if event.raw not in _GOOD:
-                check = event.raw[:4] in _GOOD and len(event.raw) > 4
+            if event.raw not in GOOD_SEPARATORS:
+                check = event.raw[:4] in GOOD_SEPARATORS and len(event.raw) > 4
                 report.find(
                     "separator.data",
                     f"the separator of PCR {pcr} has {len(event.raw)} bytes of data instead of the four it hashes"

@@ -1,0 +1,305 @@
+"""Logs that are like one that was read before, but for the digests and data of some events.
+
+Machines of one model write logs of the same length whose events lie at the same places: what differs is a serial
+number here and a GUID there, and the digests of those events. Such a log is compared with the template byte by byte.
+Where every byte of its structure is the template's, it is cut into events as the template is, and only registers with
+another digest are folded anew. Nothing is taken over because a sum or a name is the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from attrs import field, frozen
+
+from measlog import lanes
+from measlog.errors import MeaslogError
+from measlog.formats.framing import Row
+from measlog.log import EventLog
+from measlog.registry import ALGORITHMS_BY_NAME, EventType
+from measlog.replay.pcr import PCR_COUNT, start_value, startup_locality
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from measlog.appraisal.footprint import Footprint
+    from measlog.bulk.schema import BinaryColumn
+    from measlog.limits import Limits
+
+    Bytes = NDArray[np.uint8]
+    Words = NDArray[np.uint64]
+    Numbers = NDArray[np.int64]
+    Flags = NDArray[np.bool_]
+
+__all__ = ["Matched", "Template", "gather"]
+
+_CHUNK = 1 << 20
+"""Bytes of logs that are compared at a time: what a core's own cache holds."""
+_TAGGED = frozenset({EventType.EV_IPL, EventType.EV_EVENT_TAG})
+"""Types whose digest rules depend on the data, which is why their events are checked one by one."""
+
+
+def gather(data: Bytes, starts: Numbers, width: int) -> Bytes:
+    """The ``width`` bytes from each place of ``data``, ``(len(starts), width)``; all of them lie within ``data``."""
+    if width == 0 or not len(starts):
+        return np.zeros((len(starts), width), dtype=np.uint8)
+    if int(starts.min()) < 0 or int(starts.max()) + width > len(data):
+        raise IndexError("a gather beyond the column")
+    anywhere = np.ndarray((len(data) - width + 1,), f"V{width}", buffer=data, strides=(1,))
+    return anywhere[starts].view(np.uint8).reshape(len(starts), width)
+
+
+@frozen(kw_only=True, eq=False)
+class Matched:
+    """Rows of a column that are like a template.
+
+    ``values`` maps banks to uint8 ``(rows, 24, digest_size)``: each row's own registers.
+    """
+
+    template: Template
+    rows: Numbers
+    values: Mapping[str, Bytes] = field(repr=False)
+
+
+@frozen(kw_only=True, eq=False)
+class Template:
+    """A log, and which of its bytes may differ in a log that is like it."""
+
+    log: EventLog
+    bank: str | None
+    footprint: Footprint | None = field(repr=False)
+    """What enters a verdict; without it, digests and data of every event may differ, and nothing is shared but places."""
+    values: Mapping[str, Mapping[int, bytes]] = field(repr=False)
+    """The template's own registers in every bank."""
+    explained: Flags = field(repr=False)
+    """The registers, of 24, that the log says something about."""
+    _words: Words = field(repr=False)
+    _fixed: Words = field(repr=False)
+    """Bits that must be as in the template; of the other bytes, ``_digest`` are those of digests."""
+    _digest: Words = field(repr=False)
+    _event: Numbers = field(repr=False)
+    """Of each word with bytes that may differ, the event that they belong to."""
+
+    @classmethod
+    def of(
+        cls,
+        data: bytes,
+        limits: Limits,
+        *,
+        bank: str | None = None,
+        footprint: Footprint | None = None,
+        verdicts: bool = False,
+    ) -> Template | None:
+        """Make a template, or ``None`` of a log that is no ordinary one.
+
+        With ``verdicts``, rows that match share the verdict in ``bank``; without, they share no more than the places
+        of their events.
+        """
+        try:
+            log = EventLog.from_bytes(data, limits=limits)
+            if log.kind != "crypto-agile" or not log.complete or any(None in row.digests for row in log.rows[1:]):
+                return None
+            if any(name not in ALGORITHMS_BY_NAME for name in log.algorithms):
+                return None
+            if any(a.code == "event.digest-order" for a in log.anomalies):
+                return None
+            values = {name: dict(log.replay(name)) for name in log.algorithms}
+        except MeaslogError:
+            return None
+        explained = np.zeros(PCR_COUNT, dtype=np.bool_)
+        explained[list(values[log.algorithms[0]])] = True
+        count = (len(data) + 7) // 8
+        fixed = np.zeros(8 * count, dtype=np.uint8)
+        fixed[: len(data)] = 0xFF
+        digest, event = np.zeros(8 * count, dtype=np.uint8), np.zeros(8 * count, dtype=np.int64)
+        for number, row in enumerate(log.rows):
+            if number and _may_differ(log, number, row, bank, footprint, verdicts=verdicts):
+                for start, size in cls._digest_places(log, row).values():
+                    fixed[start : start + size], digest[start : start + size] = 0, 0xFF
+                    event[start : start + size] = number
+                fixed[row.data_start : row.data_end] = 0
+                event[row.data_start : row.data_end] = number
+        padded = np.frombuffer(data.ljust(8 * count, b"\0"), dtype="<u8")
+        return cls(
+            log=log,
+            bank=bank,
+            footprint=footprint if verdicts else None,
+            values=values,
+            explained=explained,
+            words=padded.astype(np.uint64),
+            fixed=fixed.view("<u8").astype(np.uint64),
+            digest=digest.view("<u8").astype(np.uint64),
+            # Bytes of two events that may differ are never in one word: a header's fixed fields lie between them.
+            event=event.reshape(count, 8).max(axis=1),
+        )
+
+    @staticmethod
+    def _digest_places(log: EventLog, row: Row) -> dict[str, tuple[int, int]]:
+        """Place in the log and size of each digest of an event whose digests are in the order of the Spec ID event."""
+        places, at = {}, row.offset + 12
+        for name in log.algorithms:
+            size = ALGORITHMS_BY_NAME[name].size
+            places[name] = (at + 2, size)
+            at += 2 + size
+        return places
+
+    def __len__(self) -> int:
+        """The length of the log in bytes."""
+        return len(self.log.to_bytes())
+
+    def match(self, column: BinaryColumn, rows: Numbers) -> tuple[Matched, Numbers]:
+        """Those of ``rows`` that are like the template, with their registers; and the others.
+
+        Every row has the template's length.
+        """
+        alike, changed, digests = self._compare(column, rows)
+        if self.footprint is not None:
+            for number in np.flatnonzero(changed[alike].any(axis=0)).tolist():
+                some = np.flatnonzero(alike & changed[:, number])
+                alike[some] = self._same_verdict(column, rows[some], number)
+        kept = np.flatnonzero(alike)
+        values = {bank: np.tile(self._own(bank), (len(kept), 1, 1)) for bank in self.values}
+        for register in range(PCR_COUNT):
+            events = [
+                n
+                for n, row in enumerate(self.log.rows)
+                if row.register == register and row.type != EventType.EV_NO_ACTION
+            ]
+            if events:
+                some = np.flatnonzero(digests[kept][:, events].any(axis=1))
+                if len(some):
+                    self._fold(column, rows[kept[some]], register, events, some, values)
+        return Matched(template=self, rows=rows[kept], values=values), rows[~alike]
+
+    def _own(self, bank: str) -> Bytes:
+        size = ALGORITHMS_BY_NAME[bank].size
+        own = np.zeros((PCR_COUNT, size), dtype=np.uint8)
+        for register, value in self.values[bank].items():
+            own[register] = np.frombuffer(value, dtype=np.uint8)
+        return own
+
+    def _compare(self, column: BinaryColumn, rows: Numbers) -> tuple[Flags, Flags, Flags]:
+        """Which rows have the template's structure, ``(rows,)``; which events differ, and which in their digests."""
+        count, events = len(self._words), len(self.log.rows)
+        alike = np.ones(len(rows), dtype=np.bool_)
+        changed = np.zeros((len(rows), events), dtype=np.bool_)
+        digests = np.zeros((len(rows), events), dtype=np.bool_)
+        step = max(16, _CHUNK // (8 * count))
+        for first in range(0, len(rows), step):
+            these = self._rows_as_words(column, rows[first : first + step])
+            places = np.flatnonzero(these != self._words)
+            log, word = np.divmod(places, count)
+            bits = these.reshape(-1)[places] ^ self._words[word]
+            alike[first + log[(bits & self._fixed[word]) != 0]] = False
+            changed[first + log, self._event[word]] = True
+            in_digest = (bits & self._digest[word]) != 0
+            digests[first + log[in_digest], self._event[word[in_digest]]] = True
+        return alike, changed, digests
+
+    def _rows_as_words(self, column: BinaryColumn, rows: Numbers) -> Words:
+        """The bytes of rows as numbers of eight bytes, ``(rows, words)``; behind the last byte as in the template."""
+        length, count = len(self), len(self._words)
+        starts = column.starts[rows]
+        if int(starts.max(initial=0)) + 8 * count <= len(column.data):
+            found = gather(column.data, starts, 8 * count)
+        else:
+            found = np.zeros((len(rows), 8 * count), dtype=np.uint8)
+            found[:, :length] = gather(column.data, starts, length)
+        words = found.view("<u8")
+        if length % 8:
+            # The last word goes past the row: nothing behind the row is looked at.
+            words[:, -1] &= np.uint64((1 << 8 * (length % 8)) - 1)
+        return words.astype(np.uint64, copy=False)
+
+    def _fold(
+        self,
+        column: BinaryColumn,
+        rows: Numbers,
+        register: int,
+        events: list[int],
+        places: Numbers,
+        values: Mapping[str, Bytes],
+    ) -> None:
+        """Fold one register of some rows anew, from its start value to its last event, in every bank."""
+        starts = column.starts[rows]
+        locality, _ = startup_locality(self.log.to_bytes(), self.log.rows) if register == 0 else (None, None)
+        for bank, array in values.items():
+            size = ALGORITHMS_BY_NAME[bank].size
+            start = start_value(register, size, locality=locality or 0, launched=True)
+            states = np.tile(np.frombuffer(start, dtype=np.uint8), (len(rows), 1))
+            for number in events:
+                at, _ = self._digest_places(self.log, self.log.rows[number])[bank]
+                lanes.extend(bank, states, gather(column.data, starts + at, size))
+            array[places, register] = states
+
+    def _same_verdict(self, column: BinaryColumn, rows: Numbers, number: int) -> Flags:
+        """Whether an event that differs from the template's contributes the same to the verdict, row by row."""
+        assert self.footprint is not None
+        mine = self.log[number]
+        assert mine.pcr is not None
+        row, starts = self.log.rows[number], column.starts[rows]
+        data = gather(column.data, starts + row.data_start, row.data_end - row.data_start)
+        digests = {
+            bank: gather(column.data, starts + at, size)
+            for bank, (at, size) in self._digest_places(self.log, row).items()
+        }
+        good = np.zeros(len(rows), dtype=np.bool_)
+        covered = self._hashed_range(number)
+        if covered is not None:
+            # All banks are of the same bytes, and the digest tells nothing: that is what the template's event says, too.
+            good[:] = True
+            piece = data[:, covered[0] : covered[1]]
+            for bank, values in digests.items():
+                good &= (lanes.hash_rows(bank, piece) == values).all(axis=1)
+            for telling in self.footprint.telling.get(mine.pcr, ()):
+                good &= (digests[self.footprint.bank] != np.frombuffer(telling, dtype=np.uint8)).any(axis=1)
+        said = self.footprint.rest(mine)
+        for place in np.flatnonzero(~good).tolist():
+            theirs = type(mine)(
+                index=mine.index,
+                offset=mine.offset,
+                register=mine.register,
+                type=mine.type,
+                digests={bank: values[place].tobytes() for bank, values in digests.items()},
+                raw=data[place].tobytes(),
+            )
+            good[place] = self.footprint.rest(theirs) == said
+        return good
+
+    def _hashed_range(self, number: int) -> tuple[int, int] | None:
+        """The bytes of an event's data that all its digests are of, where that decides what it contributes."""
+        assert self.footprint is not None
+        event = self.log[number]
+        if event.type in _TAGGED:
+            return None
+        checks = {bank: event.check(bank) for bank in event.digests}
+        ranges = {check.covered for check in checks.values()}
+        if any(check.status != "matches" for check in checks.values()) or len(ranges) != 1:
+            return None
+        (covered,) = ranges
+        if len(covered) != 1:
+            return None
+        start, end = covered[0]
+        whole = (start, end) == (0, len(event.raw)) and all(c.rule == "data.whole" for c in checks.values())
+        if not whole and event.pcr in self.footprint.hashed:
+            return None
+        piece = np.frombuffer(event.raw[start:end], dtype=np.uint8).reshape(1, -1)
+        if any(lanes.hash_rows(bank, piece)[0].tobytes() != value for bank, value in event.digests.items()):
+            return None  # a rule that hashes more than these bytes
+        return start, end
+
+
+def _may_differ(
+    log: EventLog, number: int, row: Row, bank: str | None, footprint: Footprint | None, *, verdicts: bool
+) -> bool:
+    """Whether digests and data of an event may differ in a log that is like this one."""
+    if row.type in {EventType.EV_NO_ACTION, EventType.EV_EFI_HCRTM_EVENT} or row.register >= PCR_COUNT:
+        return False
+    if not verdicts:
+        return True
+    if footprint is None or bank not in log.algorithms or row.register in footprint.whole:
+        return False
+    return log[number].digests[bank] not in footprint.telling.get(row.register, ())

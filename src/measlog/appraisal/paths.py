@@ -74,11 +74,15 @@ class Candidate:
         if digest is None:
             return None
         roles = {(c.role, c.machine) for c in self.manifest.components if digest in _digests(c, expected, bank)}
+        # Another release's kernel may be started, and another's shim start it, but the commands were predicted for
+        # this GRUB: another one runs another configuration.
         owners = tuple(
             (manifest, component)
             for manifest in (self.manifest, *self.others)
             for component in manifest.components
-            if (component.role, component.machine) in roles and measured.digest in _digests(component, expected, bank)
+            if (component.role, component.machine) in roles
+            and (component.role != "grub" or manifest is self.manifest)
+            and measured.digest in _digests(component, expected, bank)
         )
         return owners if owners or digest == measured.digest else None
 

@@ -14,6 +14,9 @@ FIXTURES = ROOT / "fixtures"
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "short", deadline=None, max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile(os.environ.get("MEASLOG_HYPOTHESIS", "default"))
 
 

@@ -139,7 +139,7 @@ def test_hundreds_of_releases_take_milliseconds() -> None:
     log = log_of("flatcar-lab-good")
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         identifier.identify(log)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.005

@@ -96,9 +96,9 @@ def test_a_pattern_that_would_take_long_is_not_tried(pattern: str) -> None:
     document = {
         "grub_commands.config": {"8": {"asciivalues": [{"prefix": "grub_cmd: ", "values": [{"value": pattern}]}]}}
     }
-    start = time.monotonic()
+    start = time.process_time()
     assert verdicts(document)[pattern].verdict == "possible"
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

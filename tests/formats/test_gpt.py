@@ -97,7 +97,7 @@ LIES = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_lie_is_one_error_that_says_where(name: str) -> None:
     data, kind, place = LIES[name]
-    start = time.monotonic()
+    start = time.process_time()
     tracemalloc.start()
     with pytest.raises(kind) as caught:
         Gpt.read(BytesBlocks(data))
@@ -105,7 +105,7 @@ def test_a_lie_is_one_error_that_says_where(name: str) -> None:
     tracemalloc.stop()
     assert place in (caught.value.path or "")
     assert caught.value.offset is not None
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert peak < 20 << 20
 
 

@@ -40,10 +40,10 @@ LOOPS = {
 
 @pytest.mark.parametrize("script", LOOPS.values(), ids=LOOPS)
 def test_too_much_is_an_error(script: bytes) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(LimitExceededError):
         run(script, machine())
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_grub_s_own_bound_ends_recursion() -> None:

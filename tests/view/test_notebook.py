@@ -103,6 +103,18 @@ def test_a_verdict_shows_its_findings_first() -> None:
     assert 0 < text.index("contraindicated") < text.index(result.findings[0].code) < text.index("not covered")
 
 
+def test_what_has_the_same_text_is_told_apart_by_its_digest() -> None:
+    good = good_log()
+    place = next(i for i, e in enumerate(good.events) if e.pcr == 9)
+    other = good.events[place].rehashed(b"another kernel")
+    events = (*good.events[:place], other, *good.events[place + 1 :])
+    changed = ml.EventLog.from_bytes(replace(good, events=events).put_together())
+    found = diff(log_of("flatcar-lab-good"), changed)
+    for digest in (good.events[place].digests[11], other.digests[11]):
+        assert digest.hex() in str(found)
+        assert digest.hex() in found._repr_html_()
+
+
 def big_log(count: int, text: bytes) -> ml.EventLog:
     good = good_log()
     made = [

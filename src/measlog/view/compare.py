@@ -13,14 +13,30 @@ if TYPE_CHECKING:
     from measlog.evidence import Quote
     from measlog.flatcar.boot import PredictedBoot, PredictedEvent
 
-__all__ = ["boot_page", "diff_page", "expected_text", "sent_quote_page", "side_text"]
+__all__ = ["boot_page", "diff_page", "expected_text", "sent_quote_page", "side_texts"]
 
 _STYLES = {"same": "dim", "changed": "bold red", "inserted": "yellow", "deleted": "yellow", "moved": "yellow"}
 _MAX_TEXT = 4096
 
 
-def side_text(side: Side | None) -> str:
-    """What one history has at a place: the text where there is one, else the type and the digest."""
+def side_texts(row: Difference) -> tuple[str, str]:
+    """What the two histories have at a place: the text where there is one, else the type.
+
+    The digest is added where that does not tell the two apart.
+    """
+    left, right = _side_text(row.left), _side_text(row.right)
+    if row.left is None or row.right is None or row.kind != "changed":
+        return left, right
+    if left != right and row.left.text and row.right.text:
+        return left, right
+    digests = (row.left.digest.hex(), row.right.digest.hex())
+    return (
+        f"{row.left.text or row.left.type.name} {digests[0]}",
+        f"{row.right.text or row.right.type.name} {digests[1]}",
+    )
+
+
+def _side_text(side: Side | None) -> str:
     if side is None:
         return "(nothing)"
     return side.text or f"{side.type.name} {side.digest.hex()}"
@@ -54,9 +70,9 @@ def _diff_lines(row: Difference) -> list[Cell]:
     style = _STYLES[row.kind]
     head = span(f"PCR {row.pcr}{number}: {row.kind}", style)
     if row.kind == "same":
-        return [(*head, *span(f": {side_text(row.left)[:_MAX_TEXT]}", "dim"))]
-    sides = (("left ", row.left), ("right", row.right))
-    return [head, *(span(f"  {name}: {side_text(side)[:_MAX_TEXT]}") for name, side in sides)]
+        return [(*head, *span(f": {side_texts(row)[0][:_MAX_TEXT]}", "dim"))]
+    sides = zip(("left ", "right"), side_texts(row), strict=True)
+    return [head, *(span(f"  {name}: {text[:_MAX_TEXT]}") for name, text in sides)]
 
 
 def sent_quote_page(quote: Quote) -> Page:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from measlog.appraisal.diff import Difference, diff
 from measlog.errors import MissingExtraError
 from measlog.registry import PCR_NAMES, Register
-from measlog.view.compare import side_text
+from measlog.view.compare import side_texts
 from measlog.view.escape import escape
 from measlog.view.pieces import CHECK_WORDS
 from measlog.view.render import display_bank
@@ -144,7 +144,7 @@ def _link(ax: Axes, line: int, row: Difference) -> None:
     number = "" if row.left is None or row.left.event is None else str(row.left.event)
     ax.text(-0.05, line, number, ha="right", va="center", family="monospace", size=8, color="#444444")
     ax.plot([-0.03, -0.03], [line - 0.5, line + 0.5], color=colour, linewidth=5, solid_capstyle="butt")
-    left, right = side_text(row.left), side_text(row.right)
+    left, right = side_texts(row)
     if row.kind == "changed":
         left, right = _from_difference(left, right)
     weight = "normal" if row.kind == "same" else "bold"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from measlog.view.compare import side_text
+from measlog.view.compare import side_texts
 from measlog.view.html import Html, clip, el, join
 from measlog.view.pieces import badge
 
@@ -45,7 +45,7 @@ def difference_rows(
     """
     made: list[Html] = []
     for row in rows:
-        left, right = side_text(row.left), side_text(row.right)
+        left, right = side_texts(row)
         one, other = (
             marked(left, right)
             if row.left and row.right

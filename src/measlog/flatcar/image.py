@@ -17,7 +17,7 @@ from attrs.validators import deep_iterable, instance_of
 from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
 from measlog.flatcar.boot import boot_paths
-from measlog.flatcar.layout import EspContents, read_esp, scan_partitions
+from measlog.flatcar.layout import EspContents, read_esp, read_oem, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED, UNTOUCHED_MOK
 from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unified import UKI_COVERS, UKI_NOT_COVERED, uki_boot_paths, uki_root_hashes
@@ -27,7 +27,7 @@ from measlog.formats.blocks import Blocks, Window
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt, GptPartition
 from measlog.limits import DEFAULT_LIMITS, Limits
-from measlog.reference.manifest import Disk, Partition, ReferenceManifest, Source, Usr
+from measlog.reference.manifest import Disk, DiskFile, Partition, ReferenceManifest, Source, Usr
 
 __all__ = ["ESP_TYPE", "USR_SLOTS", "USR_TYPE", "Image"]
 
@@ -46,7 +46,11 @@ _UNPREDICTED = {8: "commands of the boot loader", 9: "files that the boot loader
 
 @frozen(kw_only=True)
 class Image:
-    """A disk image as read: nothing stays open. ``sources`` are the files it came from, ``usr`` the state of each slot."""
+    """A disk image as read: nothing stays open.
+
+    ``sources`` are the files it came from, ``usr`` the state of each slot, ``oem`` the number and the files of the OEM
+    partition where they could be read.
+    """
 
     name: str = field(validator=instance_of(str))
     sources: tuple[Source, ...] = field(validator=deep_iterable(instance_of(Source)))
@@ -54,6 +58,7 @@ class Image:
     partitions: tuple[Partition, ...] = field(validator=deep_iterable(instance_of(Partition)))
     esp_number: int = field(validator=instance_of(int))
     esp: EspContents = field(validator=instance_of(EspContents))
+    oem: tuple[int, tuple[DiskFile, ...]] | None = field(repr=False)
     usr: tuple[Usr, ...] = field(validator=deep_iterable(instance_of(Usr)))
 
     @classmethod
@@ -130,6 +135,7 @@ class Image:
             esp = read_esp(volume, esp_number, limits=limits, strict=verity)
         except FormatError as error:
             raise error.inside(f"partitions[{esp_number}]") from None
+        oem = read_oem(partitions, gpt, blocks, limits=limits)
         usr = _usr(gpt, esp)
         layouts = [_verity_layout(gpt, one, blocks, limits) for one in usr] if verity else []
         digest, scans = scan(
@@ -147,6 +153,7 @@ class Image:
             partitions=partitions,
             esp_number=esp_number,
             esp=esp,
+            oem=oem,
             usr=usr,
         )
         return image, digest
@@ -188,8 +195,8 @@ class Image:
                 disk_guid=self.gpt.disk_guid,
                 partitions=self.partitions,
                 esp=self.esp_number,
-                listed=(self.esp_number,),
-                files=self.esp.files,
+                listed=(self.esp_number,) if self.oem is None else (self.esp_number, self.oem[0]),
+                files=self.esp.files if self.oem is None else (*self.esp.files, *self.oem[1]),
             ),
             usr=self.usr,
             covers=COVERS,

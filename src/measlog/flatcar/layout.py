@@ -11,15 +11,16 @@ from attrs.validators import deep_iterable, instance_of, optional
 from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.verity import embedded_root_hash
 from measlog.formats.blocks import Blocks, Window
+from measlog.formats.ext4 import Ext4Volume
 from measlog.formats.fat import FatFile, FatVolume
 from measlog.formats.filesystems import identify_filesystem
 from measlog.formats.gpt import Gpt
 from measlog.limits import DEFAULT_LIMITS, Limits
-from measlog.reference.authenticode import Digester
+from measlog.reference.authenticode import Digester, flat_digests
 from measlog.reference.manifest import Component, DiskFile, Grub, Partition
 from measlog.reference.programs import memdisk_files, read_grub, read_program
 
-__all__ = ["EspContents", "read_esp", "scan_partitions"]
+__all__ = ["EspContents", "read_esp", "read_oem", "scan_partitions"]
 
 _TEXT_LIMIT = 64 << 10
 _KERNEL = re.compile(r"flatcar/vmlinuz-([ab])", re.IGNORECASE)
@@ -111,6 +112,34 @@ def read_esp(volume: FatVolume, number: int, *, limits: Limits = DEFAULT_LIMITS,
     if grub is not None:
         _compare_copies(grub, contents, arch)
     return EspContents(arch=arch, files=tuple(files), components=tuple(components), grub=grub)
+
+
+def read_oem(
+    partitions: tuple[Partition, ...], gpt: Gpt, blocks: Blocks, *, limits: Limits = DEFAULT_LIMITS
+) -> tuple[int, tuple[DiskFile, ...]] | None:
+    """The OEM partition's number and files, None where there is none or its file system is not read (btrfs is not).
+
+    FormatError with the file's path where the file system is damaged.
+    """
+    row = next((one for one in partitions if one.label == "OEM" and one.filesystem == "ext4"), None)
+    if row is None:
+        return None
+    entry = next(one for one in gpt.partitions if one.number == row.number)
+    try:
+        volume = Ext4Volume(Window(blocks, entry.start, entry.size), limits=limits)
+        found = [_oem_file(row.number, file.path, volume.read(file)) for file in volume.files()]
+    except UnsupportedError:
+        return None
+    except ManifestError as error:
+        raise FormatError(str(error), path=f"partitions[{row.number}]") from None
+    except FormatError as error:
+        raise error.inside(f"partitions[{row.number}]") from None
+    return row.number, tuple(found)
+
+
+def _oem_file(number: int, path: str, data: bytes) -> DiskFile:
+    text = _text(data) if path.lower().endswith(".cfg") and len(data) <= _TEXT_LIMIT else None
+    return DiskFile(partition=number, path=path, size=len(data), flat=flat_digests(data), text=text)
 
 
 def _ordered(volume: FatVolume) -> Iterator[tuple[FatFile, str]]:

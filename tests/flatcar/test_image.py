@@ -326,3 +326,28 @@ def test_a_changed_configuration_is_another_grub_or_no_manifest(tmp_path: Path) 
     assert first.authenticode != second.authenticode
     assert changed.grub is not None
     assert changed.grub.config == "#" + CONFIG[1:]
+
+
+def test_the_files_of_an_oem_partition_are_in_the_manifest(tmp_path: Path) -> None:
+    config = b'set oem_id="qemu"\n'
+    source, volume = tmp_path / "source", tmp_path / "volume"
+    source.mkdir()
+    (source / "grub.cfg").write_bytes(config)
+    line: list[str | Path] = [images.tool("mke2fs"), "-q", "-t", "ext4", "-b", "1024", "-O", "^has_journal"]
+    subprocess.run([*line, "-L", "OEM", "-d", source, volume, "800k"], check=True, capture_output=True, timeout=60)
+    oem = entry(10400, 12200, "OEM")
+    data = disk(esp_files(), partitions=[entry(64, 8255, "EFI-SYSTEM", kind=ESP), oem])
+    data = patch(data, 10400 * 512, volume.read_bytes())
+    manifest = opened(tmp_path, data).reference_manifest()
+    assert manifest.disk is not None
+    assert manifest.disk.listed == (1, 2)
+    (found,) = (one for one in manifest.disk.files if one.partition == 2)
+    assert (found.path, found.text, found.flat["sha256"]) == (
+        "grub.cfg",
+        config.decode(),
+        hashlib.sha256(config).digest(),
+    )
+    inode_table = patch(data, 10400 * 512 + 2048 + 8, b"\xff\xff\xff\x7f")
+    with pytest.raises(FormatError) as caught:
+        opened(tmp_path, inode_table)
+    assert (caught.value.path or "").startswith("partitions[2]")

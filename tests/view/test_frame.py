@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 
 import measlog as ml
 from fixtures.attacks.forge import ForgedEvent
-from measlog.errors import FormatError, ReplayError
+from measlog.errors import FormatError, MissingExtraError, ReplayError
 from measlog.records import Opaque
 from measlog.testing.logs import event_logs
 from measlog.view.columns import COLUMNS, DATA, arrow_schema, columns_page, decoded
@@ -194,3 +195,15 @@ def test_the_documentation_is_what_the_code_says() -> None:
         assert f"| `{column.name}` |" in columns_page()
     assert [f.name for f in arrow_schema()] == [c.name for c in COLUMNS]
     assert [f.name for f in arrow_schema().field("data").type] == [d.name for d in DATA]
+
+
+@pytest.mark.parametrize(
+    ("package", "method", "extra"),
+    [("pyarrow", "to_arrow", "arrow"), ("pandas", "to_pandas", "pandas"), ("polars", "to_polars", "polars")],
+)
+def test_a_missing_package_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, package: str, method: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"measlog\[{extra}\]"):
+        getattr(log_of("flatcar-lab-good"), method)()

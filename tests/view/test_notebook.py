@@ -128,10 +128,11 @@ def big_log(count: int, text: bytes) -> ml.EventLog:
 def test_a_summary_of_5000_events_is_small_and_quick(text: bytes) -> None:
     log = big_log(5000, text)
     assert len(log) == 5000
-    # 300 ms are demanded; thrice that here, because tests share their machine. benchmarks/view.py measures.
+    # benchmarks/view.py measures against the 300 ms that are demanded. This holds under coverage too, and fails where
+    # the work grows with the square of the events.
     began = time.process_time()
     page = log._repr_html_()
-    assert time.process_time() - began < 0.9
+    assert time.process_time() - began < 3
     assert len(page.encode()) < 1_000_000
     assert "more: log.to_pandas()" in page
 

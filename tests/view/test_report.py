@@ -16,9 +16,11 @@ import pytest
 from attrs import evolve
 
 import measlog as ml
+from fixtures.attacks.forge import ForgedEvent
 from measlog.appraisal.closest import closest_boot
 from measlog.codes import CODES
 from measlog.flatcar.boot import predict
+from measlog.replay.quirks import QUIRKS
 from measlog.view.report import report_page
 from tests.appraisal.machine import good_log, machine
 from tests.view.hostile import MARK, PAYLOADS, Seen
@@ -172,10 +174,11 @@ def test_a_bank_that_the_log_lacks_is_said_and_not_made_up() -> None:
 @pytest.mark.parametrize("text", [b"some setting of a variable", b'"<&' * 100], ids=["plain", "escaped"])
 def test_a_report_of_5000_events_is_made_quickly(text: bytes) -> None:
     report = evolve(report_of("not-authentic"), log=big_log(5000, text))
-    # 2 s are demanded; twice that here, because tests share their machine. benchmarks/view.py measures.
+    # benchmarks/view.py measures against the 2 s that are demanded. This holds under coverage too, and fails where the
+    # work grows with the square of the events.
     began = time.process_time()
     page = report_page(report)
-    assert time.process_time() - began < 4
+    assert time.process_time() - began < 12
     assert page.count("<tr") > 5000
 
 
@@ -197,3 +200,22 @@ def test_a_field_is_authenticated_only_where_the_quote_covers_its_register(quote
 def trusts(event: ml.Event) -> set[str]:
     names = [name for name in attrs.fields(type(event.data)) if name.name not in {"spans", "trailing"}]
     return {event.trust(name.name, "sha256") for name in names}
+
+
+def test_anomalies_of_the_log_stand_before_its_events() -> None:
+    good = good_log()
+    # PFP 1.06, 10.4.5.3: there is no locality 9.
+    zero = {alg: bytes(len(digest)) for alg, digest in good.events[0].digests.items()}
+    bad = ForgedEvent(0, 3, zero, b"StartupLocality\0\x09")
+    log = ml.EventLog.from_bytes(good.with_events([bad, *good.events]).put_together())
+    page = report_page(evolve(report_of("not-authentic"), log=log))
+    assert "event.startup-locality" in page[page.index('id="events"') : page.index('id="event-table"')]
+    assert 'href="#event-1"' in page
+
+
+def test_the_quirks_that_a_verdict_rests_on_are_named() -> None:
+    report = report_of("good")
+    assert report.result is not None
+    page = report_page(evolve(report, result=evolve(report.result, quirks=("Q1", "Q999"))))
+    assert QUIRKS["Q1"].title in Seen(page).text
+    assert "Q999" in page

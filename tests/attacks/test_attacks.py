@@ -41,7 +41,7 @@ def test_the_boots_pass_unchanged(name: str) -> None:
 
 
 @boots
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.id.encode("unicode_escape").decode())
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.id.replace("\n", " LF "))
 def test_refused(name: str, attack: Attack) -> None:
     good = boot(name)
     try:

@@ -91,6 +91,8 @@ def test_equal_registers_have_equal_letters_and_the_commonest_is_a() -> None:
     assert texts(ax) == ["B", "A", "A", "A", "A", ""]  # PCR 4 of each machine, then PCR 8
     assert [label.get_text() for label in ax.get_xticklabels()] == ["PCR 4", "PCR 8"]
     assert drawn(ax)
+    ax = plot.heatmap({"m1": {4: b"x"}, "m2": {4: b"y"}, "m3": {4: b"y"}}, reference="m1")
+    assert texts(ax) == ["A", "B", "B"]
 
 
 def test_many_values_have_names_too() -> None:

@@ -219,3 +219,9 @@ def test_the_quirks_that_a_verdict_rests_on_are_named() -> None:
     page = report_page(evolve(report, result=evolve(report.result, quirks=("Q1", "Q999"))))
     assert QUIRKS["Q1"].title in Seen(page).text
     assert "Q999" in page
+
+
+def test_what_nothing_covers_is_marked_in_the_row() -> None:
+    page = page_of("good")
+    row = page[page.index('id="event-0"') :].partition("</tr>")[0]
+    assert "~Spec ID Event03" in row, "the Spec ID event extends nothing"

@@ -163,14 +163,16 @@ def _from_difference(left: str, right: str) -> tuple[str, str]:
     return f"...{left[start:]}", f"...{right[start:]}"
 
 
-def heatmap(values: Mapping[str, Mapping[int, bytes]], *, ax: Axes | None = None) -> Axes:
-    """Registers by cohort (or by machine): the same letter in a column is the same value, ``A`` the commonest one.
+def heatmap(values: Mapping[str, Mapping[int, bytes]], *, reference: str | None = None, ax: Axes | None = None) -> Axes:
+    """Registers by cohort (or by machine): the same letter in a column is the same value.
 
-    ``values`` gives for each cohort its register values by index.
+    ``values`` gives for each cohort its register values by index. ``A`` is the value of the cohort ``reference``, or
+    the commonest one.
     """
     names = list(values)
     registers = sorted({pcr for held in values.values() for pcr in held})
-    columns = [_ranked([values[name].get(pcr) for name in names]) for pcr in registers]
+    first = values.get(reference, {}) if reference is not None else {}
+    columns = [_ranked([values[name].get(pcr) for name in names], first.get(pcr)) for pcr in registers]
     ax = _axes(ax, 4.2 + 0.55 * len(registers), 1.8 + 0.36 * max(1, len(names)))
     for x, column in enumerate(columns):
         for y, rank in enumerate(column):
@@ -210,9 +212,10 @@ def boots(
     return ax
 
 
-def _ranked(column: Sequence[bytes | None]) -> list[int | None]:
-    """For each value its rank among the values of its column, commonest first."""
-    ranks = {value: i for i, (value, _) in enumerate(Counter(v for v in column if v is not None).most_common())}
+def _ranked(column: Sequence[bytes | None], first: bytes | None) -> list[int | None]:
+    """For each value its rank among the values of its column: ``first`` first, then the commonest."""
+    common = [value for value, _ in Counter(v for v in column if v is not None).most_common()]
+    ranks = {value: i for i, value in enumerate(sorted(common, key=lambda value: value != first))}
     return [None if value is None else ranks[value] for value in column]
 
 

@@ -120,7 +120,7 @@ def _(record: IplText) -> tuple[Piece, ...]:
 @summary.register
 def _(record: SpecIdEvent) -> tuple[Piece, ...]:
     version = f"{record.spec_version_major}.{record.spec_version_minor} errata {record.spec_errata}"
-    return (("", f"{record.signature}, version {version}, {', '.join(record.algorithm_names)}"),)
+    return (("signature", f"{record.signature}, version {version}, {', '.join(record.algorithm_names)}"),)
 
 
 @summary.register

@@ -103,6 +103,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "command.unexpected": "the boot loader ran a command that does not follow from the release's configuration",
         "kernel.argument": "a kernel argument that neither the release nor the policy gives",
         "kernel.argument-missing": "a kernel argument that the release gives is missing",
+        "usr.unchecked": "a manifest that was built without checking USR",
         "kernel.mismatch": "registers that name the kernel name different ones",
         "sequence.missing": "a register ends before the boot path does",
         "sequence.order": "a component of the release in the wrong place",

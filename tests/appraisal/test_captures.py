@@ -19,7 +19,7 @@ from measlog.appraisal import AppraisalResult
 from measlog.evidence import VerifiedEvidence
 from measlog.reference.manifest import ReferenceManifest
 from measlog.reference.signing import SignedManifest
-from tests.appraisal.machine import SHA256, codes, machine
+from tests.appraisal.machine import SHA256, codes, good_log, machine
 from tests.conftest import FIXTURES
 from tests.flatcar.grub.manifests import manifest as described
 
@@ -96,6 +96,23 @@ def test_an_updated_machine_needs_the_manifests_of_both_releases(shared: Path) -
     only_old = appraise(folder, [old])
     assert only_old.status == "contraindicated"
     assert codes(only_old) == {"image.unknown", "file.unknown"}
+
+
+def test_a_manifest_that_did_not_look_at_usr_is_refused() -> None:
+    """USR is in no register: only the kernel's root hash binds it, and somebody must have compared the two."""
+    manifest = lab_manifest("flatcar-lab-good")
+    assert [usr.status for usr in manifest.usr] == ["verified"]
+    unchecked = attrs.evolve(
+        manifest, usr=tuple(attrs.evolve(u, status="unchecked", root=None, data_blocks=None) for u in manifest.usr)
+    )
+    log = good_log()
+    for allow, status in ((False, "contraindicated"), (True, "affirming")):
+        policy = ml.policy.flatcar(allow_unchecked_usr=allow)
+        result = ml.Verifier([unchecked], policy=policy, unsafe_unsigned_manifests=True).appraise(machine(log))
+        assert result.status == status
+        assert ("usr.unchecked" in codes(result)) is not allow
+    good = ml.Verifier([manifest], policy=ml.policy.flatcar()).appraise(machine(log))
+    assert "usr" in {c.rule for c in good.checked}
 
 
 def test_another_releases_grub_does_not_stand_in_for_the_one_whose_commands_ran(shared: Path) -> None:

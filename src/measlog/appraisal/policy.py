@@ -164,6 +164,7 @@ def flatcar(
     allow_fallback: bool = True,
     allow_silent_boot_manager: bool = False,
     allow_late_separator: bool = False,
+    allow_unchecked_usr: bool = False,
     open_ended: Iterable[int] = (),
 ) -> Policy:
     """The policy for Flatcar Container Linux booted by shim and GRUB.
@@ -174,7 +175,7 @@ def flatcar(
     variation: boot options that failed before the one that booted (``allow_boot_option_retries``), and exits from
     boot services that failed before the one that succeeded, and the other slot where the chosen one did not start
     (``allow_fallback``), a firmware that does not measure what it calls (``allow_silent_boot_manager``) or closes PCR 7 late
-    (``allow_late_separator``). Registers that the running system goes on extending (10, 15) are accepted with whatever the
+    (``allow_late_separator``). Manifests whose USR was not checked are refused unless ``allow_unchecked_usr``. Registers that the running system goes on extending (10, 15) are accepted with whatever the
     quote says where ``open_ended`` names them.
     """
     open_ended = tuple(open_ended)
@@ -203,6 +204,7 @@ def flatcar(
                     allow_boot_option_retries=allow_boot_option_retries,
                     allow_fallback=allow_fallback,
                     allow_silent_boot_manager=allow_silent_boot_manager,
+                    allow_unchecked_usr=allow_unchecked_usr,
                 ),
                 Untouched((11, 12, 13)),
                 Platform(),

@@ -106,6 +106,7 @@ _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "allow_late_separator": _boolean,
     "allow_mok": _boolean,
     "allow_silent_boot_manager": _boolean,
+    "allow_unchecked_usr": _boolean,
     "allowed_arguments": _texts,
     "enabled": _boolean,
     "minimum_dbx": _digests,

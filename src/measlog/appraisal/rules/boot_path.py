@@ -49,7 +49,8 @@ class BootPaths:
     ``allowed_arguments``, kernel arguments that any other OEM ``grub.cfg`` which does nothing but set variables may
     add; ``allow_boot_option_retries``, boot options that returned before the one that booted, which leave pairs of
     actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start;
-    ``allow_silent_boot_manager``, a firmware that does not measure which option it calls.
+    ``allow_silent_boot_manager``, a firmware that does not measure which option it calls;
+    ``allow_unchecked_usr``, manifests built without looking at USR.
     """
 
     secure_boot: bool = True
@@ -58,6 +59,7 @@ class BootPaths:
     allow_boot_option_retries: bool = True
     allow_fallback: bool = True
     allow_silent_boot_manager: bool = False
+    allow_unchecked_usr: bool = False
     code: str = "boot-path"
     severity: Severity = "error"
     sentence: str = (
@@ -85,7 +87,9 @@ class BootPaths:
         if not _complete(best):
             report.find("boot.closest", f"the boot that explains most is {candidate.name}", severity="info")
         # 3. The kernel is the same in every register that names it (A45).
-        self._judge_kernel(followings, report)
+        self._judge_kernel(case.bank, followings, report)
+        # 4. What the kernel's root hash binds was compared with it when the manifest was built.
+        self._judge_usr(followings, report)
         self._judge_variation(candidate, report)
         self._identify(best, report)
 
@@ -107,7 +111,7 @@ class BootPaths:
             return best
         settled = [
             self._follow(case, evolve(self._candidate(case, candidate.manifest, boot), free_file=OEM_FILE), images)
-            for boot in case.predictions.of(candidate.manifest, secure_boot=self.secure_boot, oem=script)
+            for boot in case.predictions.with_settings(candidate.manifest, secure_boot=self.secure_boot, oem=script)
         ]
         return max([best, *settled], key=_score)
 
@@ -176,12 +180,13 @@ class BootPaths:
         if pcr == 8:
             explain_arguments(case, candidate, self.allowed_arguments, report)
 
-    def _judge_kernel(self, followings: Sequence[Following], report: Report) -> None:
-        """All registers that name a kernel name the same one."""
-        common: set[tuple[str, str]] | None = None
+    @staticmethod
+    def _judge_kernel(bank: str, followings: Sequence[Following], report: Report) -> None:
+        """All registers that name a kernel name the same one, which is its digests: names may be anybody's."""
+        common: set[tuple[bytes, bytes]] | None = None
         for following in followings:
             for measured, _, owners in following.matched:
-                kernels = {(manifest.name, c.path) for manifest, c in owners if c.role == "kernel"}
+                kernels = {(c.authenticode[bank], c.flat[bank]) for _, c in owners if c.role == "kernel"}
                 if not kernels:
                     continue
                 common = kernels if common is None else common & kernels
@@ -193,6 +198,28 @@ class BootPaths:
                         event=measured.index,
                     )
                     return
+
+    def _judge_usr(self, followings: Sequence[Following], report: Report) -> None:
+        """The USR of the kernel that was started: its contents are in no register, its root hash is in the kernel."""
+        owners = {
+            (id(manifest), component.path): (manifest, component)
+            for following in followings
+            for _, _, found in following.matched
+            for manifest, component in found
+            if component.role == "kernel"
+        }
+        for manifest, component in owners.values():
+            known = [usr for usr in manifest.usr if usr.root is not None and usr.root == component.verity_root]
+            unchecked = [usr for usr in manifest.usr if usr.status != "verified"]
+            if any(usr.status == "verified" for usr in known):
+                report.check("usr", f"the hash tree of USR, by the manifest {manifest.name}")
+            elif unchecked and not self.allow_unchecked_usr:
+                report.find(
+                    "usr.unchecked",
+                    f"the manifest {manifest.name} was built without checking USR against the kernel's root hash",
+                )
+            else:
+                report.skip("usr", f"the manifest {manifest.name} says nothing about what the kernel's root hash binds")
 
     def _judge_variation(self, candidate: Candidate, report: Report) -> None:
         """What the policy admits by name is said, or refused."""

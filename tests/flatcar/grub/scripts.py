@@ -150,6 +150,7 @@ class Writer:
             lambda: f"! {self.pick('echo a', 'no_such_command', 'set v1=1', '')}",
             lambda: f"menuentry {self.word()} --class {self.word()} {{\n\techo {self.words()}{self.end()}}}",
             lambda: f"submenu 's {name}' {{ menuentry x {{ echo {self.words()}; }}; }}",
+            lambda: f"cat {self.file()} {self.pick('', '', '--dos', 'x')}",
             lambda: f"ls {self.pick('', '(hd0,gpt1)/', '(hd9)/')}",
             lambda: f"linux {self.file()} {self.pick('a', 'quiet')}",
             lambda: "true",

@@ -104,6 +104,8 @@ def texts(script: bytes, given: Machine | None = None) -> list[bytes]:
         # ``!`` alone leaves an error behind: the next command with options is refused (found by real GRUB).
         (b"! ; echo -n a; echo $?\n", [b"!", b"echo -n a", b"echo 18"]),
         (b"! \necho -n a; echo $?\n", [b"!", b"echo -n a", b"echo 0"]),
+        # A name that is no disk is taken for a network protocol, where the build has one (shown by real GRUB).
+        (b"ls (hd9)/\necho $?\nls (hd9,gpt1)/\necho $?\n", [b"ls (hd9)/", b"echo 32", b"ls (hd9,gpt1)/", b"echo 12"]),
         (b"set a; echo $?; unset; echo $?; export; echo $?\n", [b"set a", b"echo 18", b"unset", b"echo 18", b"export", b"echo 18"]),
     ],
 )  # fmt: skip

@@ -98,11 +98,15 @@ DEBIAN_2_06 = GrubBuild(
 BUILDS: Mapping[str, GrubBuild] = MappingProxyType({b.name: b for b in (FLATCAR_2_12, DEBIAN_2_06)})
 
 
-def _table(**modules: str) -> Mapping[bytes, str]:
-    return MappingProxyType({name.encode(): module for module, names in modules.items() for name in names.split()})
+def _table(**modules: str) -> Mapping[bytes, frozenset[str]]:
+    made: dict[bytes, frozenset[str]] = {}
+    for module, names in modules.items():
+        for name in names.split():
+            made[name.encode()] = made.get(name.encode(), frozenset()) | {module}
+    return MappingProxyType(made)
 
 
-COMMAND_MODULES: Mapping[bytes, str] = _table(
+COMMAND_MODULES: Mapping[bytes, frozenset[str]] = _table(
     kernel="set unset ls insmod",
     normal="menuentry submenu break continue shift setparams return export clear normal normal_exit authenticate",
     boot="boot",
@@ -123,7 +127,7 @@ COMMAND_MODULES: Mapping[bytes, str] = _table(
     linux16="linux16 initrd16",
     chain="chainloader",
     cat="cat",
-    minicmd="dump exit help lsmod rmmod root",
+    minicmd="cat dump exit help lsmod rmmod",
     halt="halt",
     reboot="reboot",
     sleep="sleep",
@@ -153,4 +157,4 @@ COMMAND_MODULES: Mapping[bytes, str] = _table(
     lsefisystab="lsefisystab",
     hexdump="hexdump",
 )
-"""Which module brings a command."""
+"""Which modules bring a command; any of them will do."""

@@ -263,8 +263,9 @@ def read_lists(engine: Engine, prefix: bytes) -> None:
 
 
 def _cat(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
-    names = [name for name in arguments if name != b"--dos"]
-    if len(names) != 1:
+    names = [name for name in arguments if name != b"--dos" or "cat" not in engine.modules]
+    # The one of minicmd takes no options, and its first argument alone.
+    if not names or (len(names) != 1 and "cat" in engine.modules):
         return Status.BAD_ARGUMENT
     file = engine.open(names[0])
     return file if isinstance(file, Status) else 0

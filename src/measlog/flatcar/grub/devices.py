@@ -39,6 +39,7 @@ class Devices:
 
     def __init__(self, machine: Machine, config: bytes | None) -> None:
         self._machine = machine
+        self._net = "net" in machine.build.modules
         self._memdisk = dict(machine.memdisk)
         if config is not None:
             self._memdisk.setdefault("grub.cfg", GrubFile(content=config))
@@ -48,12 +49,14 @@ class Devices:
         """The device of that name (``hd0``, ``hd0,gpt1``, ``hd0,1``, ``memdisk``), or GRUB's error."""
         if name == b"memdisk":
             return Device(name, None, None)
+        # A build with networking takes a name that is no disk for a protocol, and misses its server (net/net.c).
+        absent = Status.NET_BAD_ADDRESS if self._net and b"," not in name else Status.UNKNOWN_DEVICE
         match = _DEVICE.fullmatch(name)
         if match is None:
-            return Status.UNKNOWN_DEVICE
+            return absent
         disk = next((d for d in self._machine.disks if d.name == match.group(1)), None)
         if disk is None:
-            return Status.UNKNOWN_DEVICE
+            return absent
         if match.group(3) is None:
             return Device(name, disk, None)
         if match.group(2) not in {b"", b"gpt"}:

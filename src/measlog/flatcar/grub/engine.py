@@ -307,8 +307,7 @@ class Engine:
         """Run a command or a function; None where the name is neither."""
         from measlog.flatcar.grub.commands import COMMANDS, EXTRACTOR  # noqa: PLC0415  (commands know the engine)
 
-        module = COMMAND_MODULES.get(name)
-        if module is not None and module in self.modules:
+        if not self.modules.isdisjoint(COMMAND_MODULES.get(name, ())):
             if self.extractor and name not in EXTRACTOR:
                 return Status.EXTRACTOR
             run = COMMANDS.get(name)

@@ -127,8 +127,8 @@ def _rescue(engine: Engine, text: bytes) -> None:
             variable, _equals, value = name.partition(b"=")
             engine.environment.set(variable, value)
             continue
-        module = COMMAND_MODULES.get(name)
-        if module in engine.modules and (command := COMMANDS.get(name)) is not None:
+        here = not engine.modules.isdisjoint(COMMAND_MODULES.get(name, ()))
+        if here and (command := COMMANDS.get(name)) is not None:
             command(engine, name, arguments, None)
 
 

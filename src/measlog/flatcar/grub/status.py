@@ -38,5 +38,6 @@ class Status(enum.IntEnum):
     MENU = 27
     ACCESS_DENIED = 30
     EXTRACTOR = 31
+    NET_BAD_ADDRESS = 32
     BAD_SIGNATURE = 45
     RECURSION_DEPTH = 47

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import measlog as ml
-from fixtures.attacks.forge import ForgedEvent, ForgedLog, quote
+from fixtures.attacks.forge import NAMES, ForgedEvent, ForgedLog, quote
 from measlog.appraisal import AppraisalResult, Policy
 from measlog.evidence import VerifiedEvidence
 from measlog.reference.manifest import ReferenceManifest
@@ -32,13 +32,13 @@ def good_log(name: str = "flatcar-lab-good") -> ForgedLog:
     return ForgedLog.take_apart((ROOT / "fixtures" / name / "binary_bios_measurements").read_bytes())
 
 
-def machine(log: ForgedLog, *, quoted: Sequence[int] = QUOTED) -> VerifiedEvidence:
+def machine(log: ForgedLog, *, quoted: Sequence[int] = QUOTED, bank: int = SHA256) -> VerifiedEvidence:
     """Evidence that verifies: the log as it is, its registers, and a quote over them."""
-    made = quote(_KEY, NONCE, [(SHA256, quoted)], log.registers)
+    made = quote(_KEY, NONCE, [(bank, quoted)], log.registers)
     evidence = ml.Evidence(
         log=ml.EventLog.from_bytes(log.put_together()), quote=ml.Quote.from_bytes(made.attest, made.signature)
     )
-    return evidence.verify(ak=made.ak, nonce=NONCE)
+    return evidence.verify(ak=made.ak, nonce=NONCE, bank=NAMES[bank])
 
 
 def appraise(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Divergence", "Following", "Owner", "Predictions", "follow"]
 
 Owner = tuple[ReferenceManifest, Component]
+_Key = tuple[int, bool, bytes | None]
+_MOST_SETTLED = 64
+"""How many configurations of machines are remembered at a time."""
 
 
 class Predictions:
@@ -26,19 +29,37 @@ class Predictions:
     """
 
     def __init__(self) -> None:
-        self._boots: dict[tuple[int, bool, bytes | None], tuple[PredictedBoot, ...]] = {}
-        self._manifests: list[ReferenceManifest] = []
+        self._boots: dict[_Key, tuple[PredictedBoot, ...]] = {}
+        self._settled: dict[_Key, tuple[PredictedBoot, ...]] = {}
+        # Keeps the manifests, and with them their ids, alive.
+        self._manifests: dict[int, ReferenceManifest] = {}
 
     def of(self, manifest: ReferenceManifest, *, secure_boot: bool, oem: bytes | None) -> tuple[PredictedBoot, ...]:
         """The boots that end in a kernel; none of a manifest without GRUB."""
+        return self._of(self._boots, manifest, secure_boot=secure_boot, oem=oem)
+
+    def with_settings(self, manifest: ReferenceManifest, *, secure_boot: bool, oem: bytes) -> tuple[PredictedBoot, ...]:
+        """The same for a configuration that a machine's log suggests: what machines can choose is not kept for good."""
+        while len(self._settled) >= _MOST_SETTLED:
+            del self._settled[next(iter(self._settled))]
+        return self._of(self._settled, manifest, secure_boot=secure_boot, oem=oem)
+
+    def _of(
+        self,
+        kept: dict[_Key, tuple[PredictedBoot, ...]],
+        manifest: ReferenceManifest,
+        *,
+        secure_boot: bool,
+        oem: bytes | None,
+    ) -> tuple[PredictedBoot, ...]:
         if manifest.grub is None or manifest.disk is None:
             return ()
         key = id(manifest), secure_boot, oem
-        if key not in self._boots:
-            self._manifests.append(manifest)  # keeps the manifest, and with it the id, alive
+        if key not in kept:
+            self._manifests[id(manifest)] = manifest
             boots = predict(manifest, secure_boot=secure_boot, oem_grub_cfg=oem)
-            self._boots[key] = tuple(boot for boot in boots if boot.slot is not None)
-        return self._boots[key]
+            kept[key] = tuple(boot for boot in boots if boot.slot is not None)
+        return kept[key]
 
 
 @frozen(kw_only=True)
@@ -75,16 +96,24 @@ class Candidate:
             return None
         roles = {(c.role, c.machine) for c in self.manifest.components if digest in _digests(c, expected, bank)}
         # Another release's kernel may be started, and another's shim start it, but the commands were predicted for
-        # this GRUB: another one runs another configuration.
+        # this GRUB: another one runs another configuration. Likewise what shim mirrors into PCR 14 is this shim's.
         owners = tuple(
             (manifest, component)
             for manifest in (self.manifest, *self.others)
             for component in manifest.components
             if (component.role, component.machine) in roles
-            and (component.role != "grub" or manifest is self.manifest)
+            and (manifest is self.manifest or self._may_stand_in(component))
             and measured.digest in _digests(component, expected, bank)
         )
         return owners if owners or digest == measured.digest else None
+
+    def _may_stand_in(self, component: Component) -> bool:
+        """Whether a component of another manifest leaves the other registers as this boot has them."""
+        if component.role == "shim":
+            mine = self.manifest.component("shim")
+            lists = None if mine is None else (mine.mok_list, mine.mok_list_x)
+            return lists == (component.mok_list, component.mok_list_x)
+        return component.role != "grub"
 
 
 def _digests(component: Component, expected: PredictedEvent, bank: str) -> tuple[bytes, ...]:

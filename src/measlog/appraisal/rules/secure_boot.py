@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     from measlog.appraisal.case import Case
     from measlog.appraisal.secureboot import Authority
-    from measlog.reference.manifest import Signer
+    from measlog.reference.manifest import Component
 
 __all__ = ["SecureBoot"]
 
 _DB = (EFI_IMAGE_SECURITY_DATABASE, "db")
 _DBX = (EFI_IMAGE_SECURITY_DATABASE, "dbx")
-_X509_HASHES = frozenset({"EFI_CERT_X509_SHA256", "EFI_CERT_X509_SHA384", "EFI_CERT_X509_SHA512"})
+_X509_HASHES = {"EFI_CERT_X509_SHA256": "sha256", "EFI_CERT_X509_SHA384": "sha384", "EFI_CERT_X509_SHA512": "sha512"}
+_IMAGE_HASH = "EFI_CERT_SHA256"
 # What shim measures as authority that is no certificate.
 _LETTERS = {(SHIM_LOCK, "SbatLevel"): "L", (SHIM_LOCK, "MokListTrusted"): "T", (SHIM_LOCK, "MokSBState"): "M"}
 _IMAGES = frozenset({EventType.EV_EFI_BOOT_SERVICES_APPLICATION, EventType.EV_EFI_BOOT_SERVICES_DRIVER})
@@ -199,23 +200,26 @@ class SecureBoot:
         for measured in case.history(4):
             if measured.event.type not in _IMAGES:
                 continue
-            known = [c.signers for _, c in case.components.get(measured.digest, ()) if c.signers]
+            known = [c for _, c in case.components.get(measured.digest, ()) if c.signers]
             if not known:
+                report.skip(
+                    "image signatures", "no manifest says who signed each of the images that were started", pcr=7
+                )
                 return
-            images.append(known[0])
+            images.append(known)
         certificates = [a for a in state.authorities if a.id not in _LETTERS]
         for place, authority in enumerate(certificates):
             verified = images[:1] if place == 0 else images[1:]
-            if not any(_signed_under(authority, signers) for signers in verified):
+            if not any(_verifies(authority, image) for image in verified):
                 report.find(
                     "secureboot.authority-unused",
                     f"none of the images that were started is signed under {authority.variable.name!r}",
                     pcr=7,
                     event=authority.measured.index,
                 )
-        for place, signers in enumerate(images):
+        for place, image in enumerate(images):
             candidates = certificates[:1] if place == 0 else certificates[1:]
-            if not any(_signed_under(authority, signers) for authority in candidates):
+            if not any(_verifies(authority, image) for authority in candidates):
                 report.find(
                     "secureboot.image-unverified",
                     f"the image {place + 1} that was started is signed under none of the authorities",
@@ -263,17 +267,22 @@ class SecureBoot:
         for signatures in state.lists(_DBX):
             if any(signature.data == der for signature in signatures.signatures):
                 return True
-            if tbs is None or signatures.type_name not in _X509_HASHES:
+            algorithm = _X509_HASHES.get(signatures.type_name)
+            if tbs is None or algorithm is None:
                 continue
-            for entry in signatures.x509_hashes():
-                if hashlib.new(entry.algorithm, tbs).digest() == entry.digest:
-                    return True
+            # A time follows the hash; whatever it says, the certificate is not one to trust.
+            digest = hashlib.new(algorithm, tbs).digest()
+            if any(signature.data.startswith(digest) for signature in signatures.signatures):
+                return True
         return False
 
     def _judge_revocations(self, case: Case, state: SecureBootState, report: Report) -> None:
-        revoked = {signature.data for _, signature in state.signatures(_DBX)}
+        # In a list of another type the same bytes revoke no image.
+        revoked = {s.data for lists, s in state.signatures(_DBX) if lists.type_name == _IMAGE_HASH}
         for measured in case.history(4):
-            if measured.event.digests.get("sha256") in revoked:
+            # The log's own SHA-256 digest is proven in that bank alone (A10).
+            digests = {c.authenticode["sha256"] for _, c in case.components.get(measured.digest, ())}
+            if revoked & {*digests, measured.event.digests.get("sha256")}:
                 report.find(
                     "secureboot.image-revoked", "an image was started that dbx revokes", pcr=4, event=measured.index
                 )
@@ -298,16 +307,23 @@ class SecureBoot:
                 )
 
 
-def _signed_under(authority: Authority, signers: Sequence[Signer]) -> bool:
-    """Whether the authority is a certificate of a signer's chain, or the one that issued the last of it."""
+def _verifies(authority: Authority, image: Sequence[Component]) -> bool:
+    """Whether an image, which may be any of some components, can have been verified by the authority.
+
+    That is a certificate of a signer's chain, or the one that issued the last of it, or the image's own digest.
+    """
     record = authority.variable.decoded
     data = (
         record.der if isinstance(record, BareCertificate) else record.data if isinstance(record, SignatureData) else b""
     )
     sha256 = hashlib.sha256(data).digest()
+    signers = [signer for component in image for signer in component.signers]
+    if any(data in component.authenticode.values() for component in image):
+        return True
+    if any(sha256 == certificate.sha256 for signer in signers for certificate in signer.chain):
+        return True
     try:
         subject = load_certificate(data).subject.rfc4514_string()
     except FormatError:
-        # A digest in place of a certificate: it verifies the one image that has it.
-        return True
-    return any(sha256 in {c.sha256 for c in signer.chain} or subject == signer.chain[-1].issuer for signer in signers)
+        return False
+    return any(subject == signer.chain[-1].issuer for signer in signers)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import pickle
 import random
+import struct
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +28,8 @@ pa = pytest.importorskip("pyarrow")
 
 from fixtures import fleet  # noqa: E402
 from fixtures.attacks import forge  # noqa: E402
+from fixtures.attacks.catalogue import ATTACKS, good_boot  # noqa: E402
+from fixtures.attacks.model import NotApplicableError  # noqa: E402
 from tests.bulk.fleets import VERDICT, Row, assert_equal, captures, columnar, machines, scalar, table, verifier  # noqa: E402
 
 SIGNER = ec.derive_private_key(0x5EED, ec.SECP256R1())
@@ -110,7 +112,7 @@ def _base() -> forge.ForgedLog:
 
 def _hashed(event: forge.ForgedEvent, data: bytes) -> forge.ForgedEvent:
     digests = {alg: hashlib.new(forge.NAMES[alg], data).digest() for alg in event.digests}
-    return forge.replace(event, data=data, digests=digests)
+    return replace(event, data=data, digests=digests)
 
 
 def _edits(log: forge.ForgedLog) -> list[tuple[str, forge.ForgedLog]]:
@@ -123,19 +125,19 @@ def _edits(log: forge.ForgedLog) -> list[tuple[str, forge.ForgedLog]]:
         other = {alg: random_.randbytes(len(d)) for alg, d in event.digests.items()}
         sha1 = {alg: (random_.randbytes(len(d)) if alg == 4 else d) for alg, d in event.digests.items()}
         cases = {
-            "data": [forge.replace(event, data=noise[: len(event.data)].ljust(len(event.data), b"x"))],
-            "digests": [forge.replace(event, digests=other)],
-            "another bank": [forge.replace(event, digests=sha1)],
+            "data": [replace(event, data=noise[: len(event.data)].ljust(len(event.data), b"x"))],
+            "digests": [replace(event, digests=other)],
+            "another bank": [replace(event, digests=sha1)],
             "both": [_hashed(event, noise[: len(event.data)].ljust(len(event.data), b"x"))],
             "longer": [_hashed(event, event.data + b"\0")],
-            "type": [forge.replace(event, type=0x80000006 if event.type != 0x80000006 else 0xD)],
-            "register": [forge.replace(event, pcr=(event.pcr + 1) % 16)],
-            "separator": [_hashed(forge.replace(event, type=4), bytes(4))],
-            "separator's digest": [forge.replace(_hashed(event, bytes(4)), data=event.data)],
+            "type": [replace(event, type=0x80000006 if event.type != 0x80000006 else 0xD)],
+            "register": [replace(event, pcr=(event.pcr + 1) % 16)],
+            "separator": [_hashed(replace(event, type=4), bytes(4))],
+            "separator's digest": [replace(_hashed(event, bytes(4)), data=event.data)],
             "twice": [event, event],
             "gone": [],
-            "no action": [forge.replace(event, type=3, digests={a: bytes(len(d)) for a, d in event.digests.items()})],
-            "no digest": [forge.replace(event, digests={a: bytes(len(d)) for a, d in event.digests.items()})],
+            "no action": [replace(event, type=3, digests={a: bytes(len(d)) for a, d in event.digests.items()})],
+            "no digest": [replace(event, digests={a: bytes(len(d)) for a, d in event.digests.items()})],
         }
         made += [(f"{place} {name}", log.with_events((*before, *new, *behind))) for name, new in cases.items()]
     return made
@@ -159,6 +161,54 @@ def test_every_event_changed_in_every_way_all_of_them() -> None:
     base = _base()
     good = _quoted(base)
     assert_equal([good, good, *({**_quoted(log), "machine": name} for name, log in _edits(base)), good], verifier())
+
+
+def _register_file(values: dict[int, bytes]) -> bytes:
+    """What ``tpm2_quote -o`` writes for one bank, sha256."""
+    bitmap = sum(1 << pcr for pcr in values)
+    head = struct.pack("<I", 1) + struct.pack("<HB4sx", 0x000B, 3, bitmap.to_bytes(4, "little"))
+    head = head.ljust(132, b"\0")
+    held = [values[pcr] for pcr in sorted(values)]
+    lists = [held[i : i + 8] for i in range(0, len(held), 8)]
+    body = b"".join(
+        struct.pack("<I", len(some))
+        + b"".join(struct.pack("<H", len(v)) + v.ljust(64, b"\0") for v in some)
+        + bytes(66 * (8 - len(some)))
+        for some in lists
+    )
+    return head + struct.pack("<I", len(lists)) + body
+
+
+def test_attacks() -> None:
+    """Every attack of the catalogue beside the boot that it was made from, in one batch."""
+    good = good_boot("flatcar-lab-good")
+    honest = good.honest()
+    rows: dict[tuple[tuple[str, object], ...], list[Row]] = {}
+    for attack in ATTACKS:
+        try:
+            bundle = attack.mount(good)
+        except NotApplicableError:
+            continue
+        if bundle.bank != "sha256" or bundle.manifest != honest.manifest:
+            continue
+        parts = ("log", "attest", "signature", "ak", "nonce")
+        pcrs = None if bundle.pcrs is None else _register_file(dict(bundle.pcrs))
+        cells = {**{name: getattr(bundle, name) for name in parts}, "pcrs": pcrs, "machine": attack.id}
+        needs = tuple((k, tuple(v.items()) if isinstance(v, dict) else v) for k, v in attack.needs.items())
+        plain = {**{name: getattr(honest, name) for name in parts}, "pcrs": None, "machine": "honest"}
+        rows.setdefault(needs, [plain, plain]).append(cells)
+    assert sum(map(len, rows.values())) > 40
+    for settings_, some in rows.items():
+        given_: dict[str, Any] = {k: dict(v) if k == "minimum_sbat" else v for k, v in settings_}  # type: ignore[call-overload]
+        policy = ml.policy.flatcar(secure_boot=True, allow_unchecked_usr=True, **given_)
+        manifest = ml.SignedManifest.from_bytes(honest.manifest).verify(keys=[good.manifest_key])
+        judge = ml.Verifier([manifest], policy=policy)
+        assert_equal(some, judge)
+        found = columnar(some, judge)
+        assert [status for status, *_ in found[:2]] == ["affirming"] * 2
+        assert not {
+            row["machine"] for row, (status, *_) in zip(some[2:], found[2:], strict=True) if status == "affirming"
+        }
 
 
 def test_quotes_of_other_selections() -> None:
@@ -207,7 +257,15 @@ def test_unreadable_cells_leave_their_neighbours_alone() -> None:
     expected = columnar(good, verifier())
     assert {status for status, *_ in expected} == {"affirming"}
     for name in ("log", "attest", "signature", "ak", "nonce", "pcrs"):
-        for cell in (None, b"", b"\0", b"x" * 5000, good[1][name][:-1], good[1][name] + b"\0", bytes(len(good[1][name]))):
+        for cell in (
+            None,
+            b"",
+            b"\0",
+            b"x" * 5000,
+            good[1][name][:-1],
+            good[1][name] + b"\0",
+            bytes(len(good[1][name])),
+        ):
             rows = [good[0], {**good[1], name: cell}, *good[2:]]
             found = columnar(rows, verifier())
             assert [found[0], *found[2:]] == [expected[0], *expected[2:]], (name, cell)
@@ -268,7 +326,16 @@ def test_a_verdict_is_not_carried_over_to_another_quote() -> None:
     for place, name in enumerate(("attest", "signature", "ak", "nonce"), 2):
         rows[place][name] = rows[0][name]
     found = columnar(rows, verifier())
-    assert [status for status, *_ in found] == ["affirming", "affirming", "none", "none", "none", "none", "affirming", "affirming"]
+    assert [status for status, *_ in found] == [
+        "affirming",
+        "affirming",
+        "none",
+        "none",
+        "none",
+        "none",
+        "affirming",
+        "affirming",
+    ]
 
 
 @pytest.mark.parametrize("column", ["log", "nonce", "ak"])
@@ -310,7 +377,7 @@ class _Watchful:
 
 def test_rules_that_are_not_known_share_nothing() -> None:
     judge = verifier()
-    rule = ml.policy.AllOf((judge.policy.rule, _Watchful()))
+    rule = ml.policy.AllOf((judge.policy.rule, _Watchful()))  # type: ignore[arg-type]
     watchful = ml.Verifier(judge.manifests, policy=ml.policy.Policy(name="x", rule=rule, required=frozenset({4})))
     assert footprint(watchful, "sha256") is None
     rows = machines("realistic", 24, seed=6)

@@ -14,7 +14,7 @@ from measlog.bulk.fold import fold
 from measlog.bulk.scan import Scan, scan
 from measlog.bulk.schema import BinaryColumn
 from measlog.errors import FormatError, ReplayError
-from measlog.formats.framing import frame_log
+from measlog.formats.framing import Frame, frame_log
 from measlog.limits import Limits
 from measlog.log import EventLog
 from measlog.registry import algorithm_name
@@ -28,16 +28,22 @@ def _captured() -> list[bytes]:
     return [path.read_bytes() for path in sorted(FIXTURES.glob("*/binary_bios_measurements"))]
 
 
+def _frame(data: bytes, limits: Limits) -> Frame | FormatError:
+    try:
+        return frame_log(data, limits)
+    except FormatError as error:
+        return error
+
+
 def _check_events(logs: Sequence[bytes], found: Scan, limits: Limits) -> None:
     """Flat columns against the scalar framing, event by event."""
     events, errors = found.events()
     at = 0
     for row, data in enumerate(logs):
-        try:
-            frame = frame_log(data, limits)
-        except FormatError as error:
-            assert str(errors[row]) == str(error)
-            assert type(errors[row]) is type(error)
+        frame = _frame(data, limits)
+        if isinstance(frame, FormatError):
+            assert str(errors[row]) == str(frame)
+            assert type(errors[row]) is type(frame)
             continue
         assert row not in errors
         names = [algorithm_name(alg) for alg in frame.algorithm_ids]
@@ -130,7 +136,9 @@ def test_any_bytes(data: st.DataObject) -> None:
             case _:
                 pass
         logs += [log] * data.draw(st.integers(1, 3))
-    limits = Limits(events=data.draw(st.sampled_from([3, 32_768])), event_size=data.draw(st.sampled_from([20, 1 << 24])))
+    limits = Limits(
+        events=data.draw(st.sampled_from([3, 32_768])), event_size=data.draw(st.sampled_from([20, 1 << 24]))
+    )
     found = scan(BinaryColumn.from_list(logs), limits=limits, lock_step_from=1)
     _check_events(logs, found, limits)
 

@@ -1,0 +1,138 @@
+"""The batch function on real engines, in local mode with more than one worker."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import measlog as ml
+from measlog.bulk import engines
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from tests.bulk.fleets import VERDICT, machines, table, verifier  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = 60
+
+Verdicts = list[tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def source() -> Any:
+    return table(machines("realistic", ROWS, seed=13, tampered=0.25))
+
+
+@pytest.fixture(scope="module")
+def expected(source: Any) -> Verdicts:
+    return _verdicts(ml.bulk.appraise(source, verifier()).to_pylist())
+
+
+@pytest.fixture(scope="module")
+def file(source: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("fleet")
+    for part in range(4):
+        pq.write_table(source.slice(15 * part, 15), folder / f"{part}.parquet")
+    return folder
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> Verdicts:
+    rows = sorted(rows, key=lambda row: str(row["machine"]))
+    return [(row["machine"], *(None if row[n] != row[n] else row[n] for n in VERDICT)) for row in rows]
+
+
+def test_worker_pickles_and_goes_on(source: Any, expected: Verdicts) -> None:
+    worker = pickle.loads(pickle.dumps(engines.Worker(verifier(), plain=True)))
+    judged = pa.Table.from_batches(list(worker.batches(source.to_batches(max_chunksize=7))))
+    assert _verdicts(judged.to_pylist()) == expected
+    assert judged.schema.field("status").type == pa.string()
+    assert _verdicts(worker(source).to_pylist()) == expected
+    assert _verdicts(pickle.loads(pickle.dumps(worker))(source).to_pylist()) == expected
+
+
+def test_polars(source: Any, expected: Verdicts) -> None:
+    pl = pytest.importorskip("polars")
+    frame = engines.polars(pl.from_arrow(source), verifier())
+    assert _verdicts(frame.to_dicts()) == expected
+
+
+def test_duckdb(file: Path, expected: Verdicts) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect() as connection:
+        relation = connection.sql(f"SELECT * FROM '{file}/*.parquet'")
+        judged = pa.Table.from_batches(list(engines.duckdb(relation, verifier(), rows=16))).unify_dictionaries()
+        assert _verdicts(judged.to_pylist()) == expected
+        counted = connection.sql("SELECT status, count(*) FROM judged GROUP BY status").fetchall()
+    assert sum(count for _, count in counted) == ROWS
+
+
+@pytest.mark.engines
+@pytest.mark.filterwarnings("ignore")
+def test_dask(file: Path, expected: Verdicts) -> None:
+    pytest.importorskip("dask.dataframe")
+    import dask.dataframe as dd
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(sys.path.append, str(ROOT))
+        frame = dd.read_parquet(f"{file}/*.parquet")
+        assert frame.npartitions > 1
+        judged = engines.dask(frame, verifier()).compute()
+    assert _verdicts(judged.astype(object).where(judged.notna(), None).to_dict("records")) == expected
+
+
+@pytest.fixture
+def ray_cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        configure_logging=False,
+        _node_ip_address="127.0.0.1",
+        object_store_memory=200 << 20,
+        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.engines
+@pytest.mark.filterwarnings("ignore")
+def test_ray(ray_cluster: Any, file: Path, expected: Verdicts) -> None:
+    dataset = ray_cluster.data.read_parquet(str(file))
+    judged = engines.ray(dataset, verifier(), concurrency=2, batch_size=16)
+    assert _verdicts(judged.take_all()) == expected
+
+
+@pytest.mark.engines
+@pytest.mark.filterwarnings("ignore")
+def test_spark(file: Path, expected: Verdicts, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyspark = pytest.importorskip("pyspark.sql")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    session = (
+        pyspark.SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "16")
+        .getOrCreate()
+    )
+    try:
+        frame = session.read.parquet(str(file)).repartition(4)
+        assert frame.rdd.getNumPartitions() > 1
+        judged = engines.spark(frame, verifier())
+        rows = [row.asDict() for row in judged.collect()]
+    finally:
+        session.stop()
+    assert _verdicts(rows) == expected

@@ -70,9 +70,11 @@ def _counted(result: AppraisalResult | None) -> str:
     return f"{len(errors)} error{'s' if len(errors) > 1 else ''}" + (f" in PCR {where}." if where else ".")
 
 
-def _manifest(manifest: ReferenceManifest) -> str:
-    signers = ", ".join(key[:16] for key in manifest.signed_by or ()) or "nobody"
-    return f"{manifest.name}, release {manifest.release or 'unknown'}, version {manifest.version}, signed by {signers}"
+def _manifest(manifest: ReferenceManifest) -> Html:
+    named = f"{manifest.name}, release {manifest.release or 'unknown'}, version {manifest.version}, "
+    if not manifest.signed_by:
+        return join([named, badge("signed by nobody", "warning")])
+    return join([f"{named}signed by {', '.join(key[:16] for key in manifest.signed_by)}"])
 
 
 def why_section(report: Report) -> Html:

@@ -284,3 +284,25 @@ def test_convert_gives_what_the_converters_give(measlog: Runner, good: Path, tmp
     assert yaml.safe_load((tmp_path / "out.yaml").read_text())["version"] == 2
     shown = measlog("convert", log, "--to", "json").document
     assert shown == measlog("show", log, "--json").document
+
+
+def test_what_is_sealed_for_an_update_opens_on_the_way_back(measlog: Runner, fixtures: Path) -> None:
+    """A failed update must lock nobody out: both slots are among the alternatives, the one that was asked for first."""
+    good = fixtures / "flatcar-lab-good"
+    words = [
+        "predict",
+        good / "manifest.dsse.json",
+        "--manifest-key",
+        fixtures / "lab" / "keys" / "manifest.pub",
+        "--log",
+        good / "binary_bios_measurements",
+        "--pcrs",
+        "4,8,9",
+        "--format",
+        "cryptenroll",
+    ]
+    one, both = measlog(*words), measlog(*words, "--slot", "b")
+    assert both.status == 0
+    assert sorted(both.out.splitlines()) == sorted(one.out.splitlines())
+    assert len(both.out.splitlines()) > 1
+    assert "way back" in both.err

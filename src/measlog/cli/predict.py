@@ -111,16 +111,22 @@ def predict(
     history = None if log is None else read_log(log)
     script = None if oem_grub_cfg is None else read(oem_grub_cfg, KEY_LIMIT)
     signer = None if key is None else _signer(key)
+    # A secret that is sealed for an update must open after a failed one too: the way back is never left out.
+    keeps_way_back = history is not None and slot is not None and form not in {None, "json"}
+    if keeps_way_back:
+        note(f"the boot of slot {slot} and the way back to the other slot are both sealed to")
     with about(manifest):
         boots = predicted(
             release,
             log=history,
             bootloader=loader,
             secure_boot=None if secure_boot is None else secure_boot == "on",
-            slot=slot,
+            slot=None if keeps_way_back else slot,
             first_boot=True if first_boot else None,
             oem_grub_cfg=script,
         )
+        if keeps_way_back:
+            boots.sort(key=lambda boot: boot.slot != slot)
         made = _made(form, boots, pcrs, bank, signer)
     if made is None:
         emit(Page(parts=tuple(part for boot in boots for part in boot_page(boot, bank=bank).parts)))

@@ -289,7 +289,7 @@ def test_convert_gives_what_the_converters_give(measlog: Runner, good: Path, tmp
 def test_what_is_sealed_for_an_update_opens_on_the_way_back(measlog: Runner, fixtures: Path) -> None:
     """A failed update must lock nobody out: both slots are among the alternatives, the one that was asked for first."""
     good = fixtures / "flatcar-lab-good"
-    words = [
+    words: list[str | Path] = [
         "predict",
         good / "manifest.dsse.json",
         "--manifest-key",

@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import measlog as ml
 from fixtures.attacks.forge import ForgedEvent
@@ -18,6 +19,7 @@ from measlog.flatcar.boot import predict
 from measlog.reference.manifest import ReferenceManifest
 from measlog.reference.signing import Envelope
 from measlog.testing.logs import event_logs
+from measlog.view.sides import marked
 from tests.appraisal.machine import good_log, machine
 from tests.conftest import FIXTURES
 from tests.view.hostile import MARK, Seen, hostile_eventlog, hostile_log
@@ -160,3 +162,29 @@ def test_every_log_has_a_well_formed_summary(data: bytes) -> None:
     seen = Seen(ml.EventLog.from_bytes(data)._repr_html_())
     assert seen.open == []
     assert seen.tags <= TAGS
+
+
+_words = st.lists(st.sampled_from(["a", "b", "init=/bin/sh", "<b>", ""]), max_size=90).map(" ".join)
+
+
+@given(_words, _words)
+def test_marking_hides_and_adds_nothing(left: str, right: str) -> None:
+    gone, come = marked(left, right)
+    assert Seen(gone).text == left
+    assert Seen(come).text == right
+    assert ("<strong" in gone + come) == (left != right)
+
+
+def test_only_what_differs_is_marked() -> None:
+    gone, come = marked("linux a b init=/bin/sh c", "linux a x c")
+    assert gone == 'linux a <strong class="m-gone">b init=/bin/sh</strong> c'
+    assert come == 'linux a <strong class="m-come">x</strong> c'
+    assert marked("same", "same") == ("same", "same")
+
+
+def test_marking_hostile_texts_is_cheap() -> None:
+    left, right = " ".join("ab"[i % 2] for i in range(2000)), " ".join("ba"[i % 3 % 2] for i in range(2000))
+    began = time.process_time()
+    for _ in range(20):
+        marked(left, right)
+    assert time.process_time() - began < 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["difference_rows", "marked"]
 
-_MAX_WORDS = 400
+_MAX_WORDS = 64
+"""Aligning words costs up to the cube of their number."""
 _MAX_TEXT = 4096 + 64
 """Longer than the longest kernel command line: what differs must not be hidden."""
 
@@ -23,17 +24,30 @@ _MAX_TEXT = 4096 + 64
 def marked(left: str, right: str) -> tuple[Html, Html]:
     """Two texts, with the words that only one of them has marked."""
     a, b = clip(left, _MAX_TEXT).split(" "), clip(right, _MAX_TEXT).split(" ")
-    if max(len(a), len(b)) > _MAX_WORDS:
-        return join([clip(left, _MAX_TEXT)]), join([clip(right, _MAX_TEXT)])
     gone: list[Html] = []
     come: list[Html] = []
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+    for kind, i1, i2, j1, j2 in _opcodes(a, b):
         mine, theirs = " ".join(a[i1:i2]), " ".join(b[j1:j2])
         if i1 < i2:
             gone.append(join([mine]) if kind == "equal" else el("strong", mine, cls="m-gone"))
         if j1 < j2:
             come.append(join([theirs]) if kind == "equal" else el("strong", theirs, cls="m-come"))
     return join(gone, " "), join(come, " ")
+
+
+def _opcodes(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[str, int, int, int, int]]:
+    """What is equal at both ends, and between them an alignment, where that is cheap."""
+    shorter = min(len(a), len(b))
+    head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    tail = next((i for i in range(shorter - head) if a[-1 - i] != b[-1 - i]), shorter - head)
+    i2, j2 = len(a) - tail, len(b) - tail
+    yield "equal", 0, head, 0, head
+    if max(i2, j2) - head <= _MAX_WORDS:
+        for kind, *places in SequenceMatcher(None, a[head:i2], b[head:j2], autojunk=False).get_opcodes():
+            yield kind, places[0] + head, places[1] + head, places[2] + head, places[3] + head
+    else:
+        yield "replace", head, i2, head, j2
+    yield "equal", i2, len(a), j2, len(b)
 
 
 def difference_rows(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from measlog.cli.compare import check, differences, lint_policy_zip
 from measlog.cli.errors import about
 from measlog.cli.files import KEY_LIMIT, MANIFEST_LIMIT, read, write
 from measlog.cli.manifests import read_manifest, read_public_key, unsafe_read_unsigned_manifest
@@ -110,3 +111,7 @@ def show(path: str, keys: tuple[str, ...], *, as_json: bool) -> None:
         emit_json({"measlog": "manifest-show/1", "signed_by": signers, "manifest": json.loads(made.to_json())})
     else:
         emit(manifest_page(made))
+
+
+for command in (check, differences, lint_policy_zip):
+    manifest.add_command(command)

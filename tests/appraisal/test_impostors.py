@@ -23,6 +23,7 @@ from tests.appraisal.test_secure_boot import (
     AUTHORITY,
     SECURITY,
     SHA256_LIST,
+    SHIM,
     X509_LIST,
     config,
     db_certificate,
@@ -307,3 +308,71 @@ def test_a_digest_in_db_verifies_its_own_image_alone() -> None:
     assert codes(appraise(ON, by_digest(started_image()), manifests=manifests)) == set()
     wrong = appraise(ON, by_digest(hashlib.sha256(b"another image").digest()), manifests=manifests)
     assert codes(wrong) == {"secureboot.authority-unused", "secureboot.image-unverified"}
+
+
+def in_place_of_the_second(*made: ForgedEvent) -> Change:
+    """The authority that verified GRUB and kernel, replaced."""
+    return where(lambda e: is_named(e, "db", AUTHORITY), lambda _: made, nth=1)
+
+
+def vendors(der: bytes) -> ReferenceManifest:
+    """The lab's manifest with a shim that carries the certificate, which signed what shim starts."""
+    signer_ = itself(der)
+    manifest = signed(grub=(signer_,), kernel=(signer_,))
+    return attrs.evolve(
+        manifest,
+        components=tuple(
+            attrs.evolve(c, vendor_certificates=signer_.chain) if c.role == "shim" else c for c in manifest.components
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", ["Shim", "vendor_cert"])
+def test_shims_own_certificate_is_the_one_that_the_manifest_knows(name: str) -> None:
+    """A30: as shim logs it, bare, with a byte behind it that is not hashed (Q2, Q31)."""
+    own, another = authorities()[1], authorities()[0]
+    data = variable(SHIM, name, own + b"\0")
+    named = replace(event(AUTHORITY, data[:-1]), data=data)
+    result = appraise(ON, in_place_of_the_second(named), manifests=[vendors(own)])
+    assert (result.status, codes(result)) == ("affirming", set())
+    assert len(result.quirks) == 1
+    refused = appraise(ON, in_place_of_the_second(named), manifests=[vendors(another)])
+    assert "secureboot.authority" in codes(refused)
+    # The same certificate, under a name that shim does not give it.
+    other_name = event(AUTHORITY, variable(SHIM, "Shin", own))
+    assert "secureboot.authority" in codes(appraise(ON, in_place_of_the_second(other_name), manifests=[vendors(own)]))
+
+
+def test_an_authority_is_named_once() -> None:
+    """Shim measures an authority when it first verifies an image by it."""
+    second = [e for e in good_log().events if is_named(e, "db", AUTHORITY)][1]
+    assert codes(appraise(ON, in_place_of_the_second(second, second))) == {"secureboot.authority-repeated"}
+    first = original("db", AUTHORITY)
+    # What verified shim may verify what shim starts.
+    both_by_one = signed(kernel=(itself(authorities()[0]),))
+    assert codes(appraise(ON, in_place_of_the_second(second, first), manifests=[both_by_one])) == set()
+    three = appraise(ON, in_place_of_the_second(second, first, event(AUTHORITY, b"?")))
+    assert three.status == "contraindicated"
+
+
+def test_a_key_of_the_owner_is_admitted_by_name() -> None:
+    """Where the policy admits keys of the machine's owner, MokList names what verified an image; else nothing does."""
+    data = second_by("MokListRT")
+    allowed = Policy(name="mok", rule=SecureBoot(allow_mok=True), required={7})
+    assert codes(appraise(allowed, data)) == set()
+    assert codes(appraise(ON, data)) == {"secureboot.authority"}
+    assert codes(appraise(allowed, second_by("Mok"))) == {"secureboot.authority"}
+
+
+def second_by(name: str) -> Change:
+    return in_place_of_the_second(event(AUTHORITY, variable(SHIM, name, bytes(16) + authorities()[1])))
+
+
+@pytest.mark.parametrize(
+    "text", [b"sbat,1,2025021800\nshim,4\nshim,1\n", b"shim,4\nshim,9\n", b"shim\n", b"shim,four\n", b",4\n"]
+)
+def test_a_level_that_says_two_things_says_nothing(text: bytes) -> None:
+    """A31: a component named twice would be one generation to shim and another to its reader."""
+    level = event(AUTHORITY, variable(SHIM, "SbatLevel", text))
+    floor = Policy(name="floor", rule=SecureBoot(minimum_sbat={"shim": 1}), required={7})
+    assert codes(appraise(floor, swap("SbatLevel", level, kind=AUTHORITY))) == {"secureboot.sbat"}

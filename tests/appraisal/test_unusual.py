@@ -247,10 +247,11 @@ def test_a_register_8_that_ends_early_or_goes_on_has_no_settings() -> None:
 def test_a_setting_that_is_none() -> None:
     """What names no variable, or holds a NUL, was no setting: the file stays refused."""
     good = with_oem(b"set linux_append=quiet")
+    arguments = [*ARGUMENTS, "quiet\0x"]
     for text in (b"set linux_append=quiet\0x", b"set _=x", b"set 9x=quiet", b"set linux_append"):
         events = [command(text) if e.data == b"grub_cmd: set linux_append=quiet\0" else e for e in good]
         assert events != good
-        policy = ml.policy.flatcar(allowed_arguments=ARGUMENTS)
+        policy = ml.policy.flatcar(allowed_arguments=arguments)
         assert ml.Verifier([lab_manifest(GOOD)], policy=policy).appraise(
             machine(good_log().with_events(events))
         ).status == "contraindicated", text  # fmt: skip

@@ -22,7 +22,7 @@ from fixtures.lab.scenarios import SCENARIOS
 from fixtures.lab.signing import KEYS
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-NAMES = sorted(path.parent.name for path in FIXTURES.glob("*/ORIGIN.md"))
+NAMES = sorted(SCENARIOS)  # every scenario has its fixture
 QUOTED = [name for name in NAMES if (FIXTURES / name / "quote.msg").exists()]
 
 def _record(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from attrs import evolve, field, frozen
 
+from measlog.appraisal.causes import likely_cause
 from measlog.errors import EvidenceError
 from measlog.flatcar.boot import PredictedBoot
 from measlog.log import EventLog
@@ -75,6 +76,11 @@ class HistoryDiff:
         from measlog.view.notebook import diff_html  # noqa: PLC0415 - presentation is loaded when asked for
 
         return diff_html(self)
+
+    @property
+    def likely_causes(self) -> Mapping[int, str]:
+        """What the first difference of each register most likely comes from: guesses, for a person."""
+        return {pcr: likely_cause(row) for pcr, row in self.first_divergence.items()}
 
     def __repr__(self) -> str:
         count = len(self.differences)

@@ -51,6 +51,7 @@ def diff_page(found: HistoryDiff, *, same: bool = False) -> Page:
     """The places where two histories differ (with ``same``: all places), register by register."""
     rows = found.rows if same else found.differences
     parts: list[Cell | Grid] = [span(_diff_line(found), "bold")]
+    parts += [span(f"PCR {pcr}, likely cause: {cause}") for pcr, cause in found.likely_causes.items()]
     for row in rows:
         parts += _diff_lines(row)
     parts += [span(f"not compared: PCR {pcr}: {why}", "dim") for pcr, why in sorted(found.not_compared.items())]

@@ -175,6 +175,7 @@ def diff_document(found: HistoryDiff, *, boot: str | None) -> dict[str, Any]:
             {"pcr": row.pcr, "kind": row.kind, "left": _side(row.left), "right": _side(row.right)}
             for row in found.differences
         ],
+        "likely_causes": {str(pcr): jsonable(cause) for pcr, cause in found.likely_causes.items()},
         "not_compared": {str(pcr): why for pcr, why in sorted(found.not_compared.items())},
     }
 

@@ -25,6 +25,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 NAMES = sorted(SCENARIOS)  # every scenario has its fixture
 QUOTED = [name for name in NAMES if (FIXTURES / name / "quote.msg").exists()]
 
+
 def _record(name: str) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((FIXTURES / name / "record.json").read_text())
     return record
@@ -40,7 +41,10 @@ def _pcrs(name: str) -> dict[str, dict[int, bytes]]:
 def _replayed(name: str, bank: str, *, padded: bool = False) -> dict[int, bytes]:
     folder = FIXTURES / name
     values = eventlog.replay(eventlog.parse((folder / "binary_bios_measurements").read_bytes()), bank)
-    if (folder / "binary_runtime_measurements").exists():
+    if SCENARIOS[name].image.arch == "arm64":
+        # The TPM's driver is a module there: IMA found no TPM when it started, and its log is extended nowhere.
+        assert _pcrs(name)[bank][10] == bytes(len(values[10]))
+    elif (folder / "binary_runtime_measurements").exists():
         values = userlogs.replay_ima((folder / "binary_runtime_measurements").read_bytes(), bank, values, padded=padded)
     if (folder / "tpm2-measure.log").exists():
         values = userlogs.replay_systemd((folder / "tpm2-measure.log").read_bytes(), bank, values)

@@ -93,6 +93,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "boot-manager.retry": "boot options failed before the one that booted",
         "boot.closest": "the boot path that explains most of what was measured",
         "boot.fallback": "the chosen slot did not start, and the other one was booted",
+        "boot.first-boot": "the boot provisioned the machine, which the policy does not admit",
         "boot.oem-file": "an OEM configuration that the policy names was run",
         "boot.oem-settings": "an OEM configuration made settings that the policy admits",
         "event.data": "the data of an event is not what its digest was computed from",

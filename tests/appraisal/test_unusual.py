@@ -227,6 +227,19 @@ def test_what_an_oem_file_may_set(settings: list[bytes], status: str) -> None:
     assert status != "affirming" or "boot.oem-settings" in codes(result, severity="info")
 
 
+def test_a_machine_in_service_is_not_provisioned_again() -> None:
+    """A file on the ESP makes any boot a first one, which does what unmeasured settings say: a policy can refuse that."""
+    manifest = lab_manifest(GOOD)
+    first, later = machine(good_log()), machine(good_log("later-boot"))
+    for allowed, before, after in ((True, "affirming", "affirming"), (False, "contraindicated", "affirming")):
+        verifier = ml.Verifier([manifest], policy=ml.policy.flatcar(allow_first_boot=allowed))
+        result = verifier.appraise(first)
+        assert result.status == before
+        assert codes(result) == (set() if allowed else {"boot.first-boot"})
+        assert {"first boot" in (i.boot_path or "") for i in result.identified} == {True}
+        assert verifier.appraise(later).status == after
+
+
 def test_without_a_list_nothing_is_admitted() -> None:
     assert judged(b"set linux_append=quiet", arguments=()).status == "contraindicated"
     assert judged(arguments=()).status == "contraindicated"

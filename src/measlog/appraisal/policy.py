@@ -162,6 +162,7 @@ def flatcar(
     allow_dma_disabled: bool = False,
     allow_boot_option_retries: bool = True,
     allow_fallback: bool = True,
+    allow_first_boot: bool = True,
     allow_silent_boot_manager: bool = False,
     allow_late_separator: bool = False,
     allow_unchecked_usr: bool = False,
@@ -174,9 +175,11 @@ def flatcar(
     ``grub.cfg`` files that machines may have, ``allowed_arguments`` kernel arguments that such files may add. Allowed
     variation: boot options that failed before the one that booted (``allow_boot_option_retries``), and exits from
     boot services that failed before the one that succeeded, and the other slot where the chosen one did not start
-    (``allow_fallback``), a firmware that does not measure what it calls (``allow_silent_boot_manager``) or closes PCR 7 late
-    (``allow_late_separator``). Manifests whose USR was not checked are refused unless ``allow_unchecked_usr``. Registers that the running system goes on extending (10, 15) are accepted with whatever the
-    quote says where ``open_ended`` names them.
+    (``allow_fallback``), a boot that provisions the machine with what Ignition finds, which nothing measures: whoever can
+    write the ESP can ask for one again (``allow_first_boot``), a firmware that does not measure what it calls
+    (``allow_silent_boot_manager``) or closes PCR 7 late (``allow_late_separator``). Manifests whose USR was not checked
+    are refused unless ``allow_unchecked_usr``. Registers that the running system goes on extending (10, 15) are accepted
+    with whatever the quote says where ``open_ended`` names them.
     """
     open_ended = tuple(open_ended)
     return Policy(
@@ -203,6 +206,7 @@ def flatcar(
                     oem_grub_cfg=tuple(oem_grub_cfg),
                     allow_boot_option_retries=allow_boot_option_retries,
                     allow_fallback=allow_fallback,
+                    allow_first_boot=allow_first_boot,
                     allow_silent_boot_manager=allow_silent_boot_manager,
                     allow_unchecked_usr=allow_unchecked_usr,
                 ),

@@ -103,6 +103,7 @@ _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "allow_dma_disabled": _boolean,
     "allow_failed_attempts": _boolean,
     "allow_fallback": _boolean,
+    "allow_first_boot": _boolean,
     "allow_late_separator": _boolean,
     "allow_mok": _boolean,
     "allow_silent_boot_manager": _boolean,

@@ -48,7 +48,8 @@ class BootPaths:
     Variation that is admitted by name: ``oem_grub_cfg``, contents that the OEM partition's ``grub.cfg`` may have;
     ``allowed_arguments``, kernel arguments that any other OEM ``grub.cfg`` which does nothing but set variables may
     add; ``allow_boot_option_retries``, boot options that returned before the one that booted, which leave pairs of
-    actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start;
+    actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start; ``allow_first_boot``, a boot
+    that provisions the machine, by settings that nothing measures;
     ``allow_silent_boot_manager``, a firmware that does not measure which option it calls;
     ``allow_unchecked_usr``, manifests built without looking at USR.
     """
@@ -58,6 +59,7 @@ class BootPaths:
     oem_grub_cfg: tuple[bytes, ...] = ()
     allow_boot_option_retries: bool = True
     allow_fallback: bool = True
+    allow_first_boot: bool = True
     allow_silent_boot_manager: bool = False
     allow_unchecked_usr: bool = False
     code: str = "boot-path"
@@ -229,6 +231,12 @@ class BootPaths:
                 "boot.fallback",
                 f"slot {boot.chosen} did not start, and slot {boot.slot} was booted in its place",
                 severity="info" if self.allow_fallback else "error",
+                pcr=8,
+            )
+        if boot.first_boot and not self.allow_first_boot:
+            report.find(
+                "boot.first-boot",
+                "the machine was provisioned in this boot, with settings that nothing measures",
                 pcr=8,
             )
         if boot.oem:

@@ -81,8 +81,10 @@ def test_dask(file: Path, expected: Verdicts) -> None:
     from distributed import Client, LocalCluster
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
-        Client(cluster) as client,
+        LocalCluster(  # type: ignore[no-untyped-call,unused-ignore]
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,  # type: ignore[no-untyped-call,unused-ignore]
     ):
         client.run(sys.path.append, str(ROOT))
         frame = dd.read_parquet(f"{file}/*.parquet")
@@ -92,15 +94,16 @@ def test_dask(file: Path, expected: Verdicts) -> None:
 
 
 @pytest.fixture
-def ray_cluster() -> Iterator[Any]:
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
-        num_cpus=2,
+        num_cpus=4,  # two for the actors, and some to read
         include_dashboard=False,
         configure_logging=False,
         _node_ip_address="127.0.0.1",
         object_store_memory=200 << 20,
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
     )
     yield ray
     ray.shutdown()

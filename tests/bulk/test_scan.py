@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from measlog.bulk.fold import fold
+from measlog.bulk.fold import fold, replay
 from measlog.bulk.scan import Scan, scan
 from measlog.bulk.schema import BinaryColumn
 from measlog.errors import FormatError, ReplayError
@@ -19,6 +19,7 @@ from measlog.limits import Limits
 from measlog.log import EventLog
 from measlog.registry import algorithm_name
 from measlog.testing.logs import event_logs
+from tests.property.strategies import MadeLog
 from tests.property.strategies import logs as any_logs
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
@@ -153,6 +154,41 @@ def test_one_long_log_does_not_make_all_others_wait() -> None:
     found = scan(BinaryColumn.from_list(logs))
     assert found.odd.tolist() == [20]
     _check_events(logs, found, found.limits)
+
+
+def _check_replay(logs: Sequence[bytes]) -> None:
+    found = replay(BinaryColumn.from_list(list(logs)))
+    for row, data in enumerate(logs):
+        errors = found.errors.get(row, {})
+        try:
+            log = EventLog.from_bytes(data)
+        except FormatError as error:
+            assert str(errors[None]) == str(error)  # noqa: PT017
+            continue
+        banks = log.algorithms if log.kind != "ccel" else ()
+        for bank in {*banks, *found.values}:
+            try:
+                expected = dict(log.replay(bank)) if bank in banks else {}
+            except ReplayError as error:
+                assert errors[bank].code == error.code  # noqa: PT017
+                continue
+            if bank in found.values:
+                assert np.flatnonzero(found.explained[bank][row]).tolist() == list(expected)
+                assert all(found.values[bank][row, p].tobytes() == v for p, v in expected.items())
+            else:
+                assert not expected
+
+
+def test_replay_of_captures_and_corpus(shared: Path) -> None:
+    corpus = [path.read_bytes() for path in sorted((shared / "corpus/logs").glob("*.bin"))]
+    logs = [*_captured(), *corpus, b"", b"x"]
+    _check_replay(logs)
+    _check_replay([log for log in logs for _ in range(9)])
+
+
+@given(made=st.lists(any_logs(), min_size=1, max_size=3), times=st.sampled_from([1, 9]))
+def test_replay_of_any_logs(made: list[MadeLog], times: int) -> None:
+    _check_replay([log.data for log in made for _ in range(times)])
 
 
 def test_arrow_columns_in_every_layout() -> None:

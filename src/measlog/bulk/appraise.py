@@ -16,7 +16,16 @@ import numpy as np
 from attrs import define, field
 
 from measlog.appraisal.footprint import Footprint, footprint
-from measlog.bulk.evidence import Candidates, Proven, check_nonces, check_registers, check_signatures, read
+from measlog.bulk.evidence import (
+    Candidates,
+    Proven,
+    check_nonces,
+    check_registers,
+    check_signatures,
+    read,
+    read_keys,
+    read_registers,
+)
 from measlog.bulk.quotes import GivenRegisters, QuoteReader, given_registers
 from measlog.bulk.schema import EVIDENCE, OPTIONAL_EVIDENCE, VERDICT, BinaryColumn, TableError, pyarrow, verdict_fields
 from measlog.bulk.templates import Matched, Template
@@ -187,9 +196,11 @@ class Appraiser:
             found.update(dict.fromkeys(numbers, verdict) if verdict.status != "none" else {numbers[0]: verdict})
         return found
 
-    @staticmethod
-    def _check_signatures(rows: Candidates) -> None:
-        check_signatures(rows)
+    def _check_signatures(self, rows: Candidates) -> None:
+        """Keys and signatures: the steps that cost most, in one place so that they can be timed apart."""
+        keys = read_keys(rows, self._reader)
+        read_registers(rows)
+        check_signatures(rows, keys)
 
     def _opinion(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 from attrs import define, field
 
 from measlog.errors import MeaslogError, NonceError, PcrDigestError, ReplayError, SelectionError, SignatureError
-from measlog.evidence import AttestationKey, Quote
+from measlog.evidence import Quote
 from measlog.lanes import hash_rows
 from measlog.registry import ALGORITHMS_BY_NAME, algorithm_name, hash_constructor
 from measlog.replay.pcr import start_value
@@ -25,12 +25,22 @@ if TYPE_CHECKING:
     from measlog.bulk.quotes import GivenRegisters, QuoteFields, QuoteReader
     from measlog.bulk.schema import BinaryColumn
     from measlog.bulk.templates import Matched
+    from measlog.evidence import AttestationKey
     from measlog.formats.tpm2 import PcrSelection, SignatureBlob
 
     Numbers = NDArray[np.int64]
     Flags = NDArray[np.bool_]
 
-__all__ = ["Candidates", "Proven", "check_nonces", "check_registers", "check_signatures", "read"]
+__all__ = [
+    "Candidates",
+    "Proven",
+    "check_nonces",
+    "check_registers",
+    "check_signatures",
+    "read",
+    "read_keys",
+    "read_registers",
+]
 
 
 class Proven(NamedTuple):
@@ -54,7 +64,7 @@ class Candidates:
     given: GivenRegisters
     refused: dict[int, str] = field(factory=dict, init=False)
     """Codes of the rows that failed a step."""
-    quotes: dict[int, tuple[QuoteFields, SignatureBlob, AttestationKey]] = field(factory=dict, init=False)
+    quotes: dict[int, tuple[QuoteFields, SignatureBlob]] = field(factory=dict, init=False)
     """Rows that passed all steps so far."""
 
     def cell(self, name: str, place: int) -> bytes:
@@ -68,39 +78,52 @@ class Candidates:
 
 
 def read(rows: Candidates, reader: QuoteReader) -> None:
-    """Quote, signature, key and register file of each row, in the order in which they are read."""
+    """Quote and signature of each row."""
     numbers = rows.matched.rows
-    cells = zip(
-        numbers.tolist(),
-        rows.columns["attest"].cells(numbers),
-        rows.columns["signature"].cells(numbers),
-        rows.columns["ak"].cells(numbers),
-        strict=True,
-    )
-    errors = rows.given.errors
-    for place, (row, attest, signature, ak) in enumerate(cells):
+    cells = zip(rows.columns["attest"].cells(numbers), rows.columns["signature"].cells(numbers), strict=True)
+    for place, (attest, signature) in enumerate(cells):
         try:
-            rows.quotes[place] = reader.attest(attest), reader.signature(signature), reader.key(ak)
+            rows.quotes[place] = reader.attest(attest), reader.signature(signature)
         except MeaslogError as error:
             rows.refuse(place, error)
         except Exception:  # noqa: BLE001, S112 - a defect: the scalar path meets it, too, and says so
             continue
-        else:
-            if row in errors:
-                rows.refuse(place, errors[row])
 
 
-def check_signatures(rows: Candidates) -> None:
+def read_keys(rows: Candidates, reader: QuoteReader) -> dict[int, AttestationKey]:
+    """The key of each row, by place."""
+    found: dict[int, AttestationKey] = {}
+    places = np.array(list(rows.quotes), dtype=np.int64)
+    for place, ak in zip(places.tolist(), rows.columns["ak"].cells(rows.matched.rows[places]), strict=True):
+        try:
+            found[place] = reader.key(ak)
+        except MeaslogError as error:
+            rows.refuse(place, error)
+        except Exception:  # noqa: BLE001 - as above
+            del rows.quotes[place]
+    return found
+
+
+def read_registers(rows: Candidates) -> None:
+    """Register files that could not be read."""
+    if rows.given.errors:
+        for place in list(rows.quotes):
+            error = rows.given.errors.get(int(rows.matched.rows[place]))
+            if error is not None:
+                rows.refuse(place, error)
+
+
+def check_signatures(rows: Candidates, keys: Mapping[int, AttestationKey]) -> None:
     """1-2. The key is an attestation key as far as is known, and signed the quote by an accepted scheme (A14, A16, A17)."""
     places = np.array(list(rows.quotes), dtype=np.int64)
     messages = rows.columns["attest"].cells(rows.matched.rows[places])
     for place, message in zip(places.tolist(), messages, strict=True):
-        _, blob, key = rows.quotes[place]
+        key = keys[place]
         if key.missing_attributes():
             rows.refuse(place, SignatureError)
             continue
         try:
-            key.verify(blob, message)
+            key.verify(rows.quotes[place][1], message)
         except MeaslogError as error:
             rows.refuse(place, error)
 
@@ -117,7 +140,7 @@ def check_nonces(rows: Candidates) -> None:
 def check_registers(rows: Candidates, bank: str) -> list[Proven]:
     """4-9. The selection, the quoted banks, the given registers, the log's registers, and the digest over them."""
     groups: dict[tuple[tuple[PcrSelection, ...], str], list[int]] = {}
-    for place, (fields, blob, _) in rows.quotes.items():
+    for place, (fields, blob) in rows.quotes.items():
         groups.setdefault((fields.selections, algorithm_name(blob.hash)), []).append(place)
     proven: list[Proven] = []
     for (selections, hash_name), places in groups.items():

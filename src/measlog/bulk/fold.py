@@ -14,6 +14,10 @@ import numpy as np
 from attrs import field, frozen
 
 from measlog import lanes
+from measlog.bulk.scan import scan
+from measlog.errors import MeaslogError, ReplayError
+from measlog.limits import DEFAULT_LIMITS, Limits
+from measlog.log import EventLog
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
 from measlog.replay.pcr import PCR_COUNT, STARTUP_LOCALITIES, STARTUP_LOCALITY
 
@@ -21,8 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from measlog.bulk.scan import LockStep, Scan, Step
+    from measlog.bulk.schema import BinaryColumn
 
-__all__ = ["Registers", "fold"]
+__all__ = ["Registers", "Replayed", "fold", "replay"]
+
+_CHUNK = 1024
+"""Logs that are replayed together: their headers and registers stay in a core's cache."""
 
 _NO_ACTION = EventType.EV_NO_ACTION.value
 _HCRTM = EventType.EV_EFI_HCRTM_EVENT.value
@@ -40,6 +48,78 @@ class Registers:
     explained: NDArray[np.bool_] = field(repr=False)
     odd: NDArray[np.bool_] = field(repr=False)
     """Logs whose startup locality needs a closer look; their values are not to be used."""
+
+
+@frozen(kw_only=True, eq=False)
+class Replayed:
+    """The registers of all logs of a column.
+
+    ``values`` maps banks to uint8 ``(rows, 24, digest_size)``, ``explained`` to ``(rows, 24)``: whether the log of the
+    row has the bank and says something about the register; elsewhere the bytes are zero. PCRs are counted by their
+    index; a CCEL has none. ``errors`` says why a row could not be read, or by bank why it could not be replayed.
+    """
+
+    values: Mapping[str, NDArray[np.uint8]] = field(repr=False)
+    explained: Mapping[str, NDArray[np.bool_]] = field(repr=False)
+    errors: Mapping[int, Mapping[str | None, MeaslogError]]
+
+
+def replay(column: BinaryColumn, *, limits: Limits = DEFAULT_LIMITS) -> Replayed:
+    """Replay all logs of a column in all banks that this Python can compute; no row raises."""
+    count = len(column)
+    values: dict[str, NDArray[np.uint8]] = {}
+    explained: dict[str, NDArray[np.bool_]] = {}
+    errors: dict[int, dict[str | None, MeaslogError]] = {}
+
+    def room(bank: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        if bank not in values:
+            values[bank] = np.zeros((count, PCR_COUNT, ALGORITHMS_BY_NAME[bank].size), dtype=np.uint8)
+            explained[bank] = np.zeros((count, PCR_COUNT), dtype=np.bool_)
+        return values[bank], explained[bank]
+
+    def one(row: int) -> None:
+        try:
+            log = EventLog.from_bytes(column[row], limits=limits)
+        except MeaslogError as error:
+            errors.setdefault(row, {})[None] = error
+            return
+        for bank in log.algorithms if log.kind != "ccel" else ():
+            try:
+                found = log.replay(bank)
+            except MeaslogError as error:
+                errors.setdefault(row, {})[bank] = error
+                continue
+            held, known = room(bank)
+            for pcr, value in found.items():
+                held[row, pcr], known[row, pcr] = np.frombuffer(value, dtype=np.uint8), True
+
+    for first in range(0, count, _CHUNK):
+        found = scan(column.slice(first, first + _CHUNK), limits=limits)
+        for row in found.odd.tolist():
+            one(first + row)
+        for group in found.groups:
+            registers = fold(found, group)
+            kept = ~registers.odd
+            rows = first + group.rows[kept]
+            for bank, folded in registers.values.items():
+                held, known = room(bank)
+                held[rows], known[rows] = folded[kept], registers.explained[kept]
+            for row in group.rows[registers.odd & ~group.left].tolist():
+                one(first + row)
+            if len(registers.values) < len(group.algorithms):
+                _say_missing(group, registers, first, errors)
+    return Replayed(values=values, explained=explained, errors=errors)
+
+
+def _say_missing(
+    group: LockStep, registers: Registers, first: int, errors: dict[int, dict[str | None, MeaslogError]]
+) -> None:
+    """Banks that could not be replayed, for each log that has them."""
+    for bank in group.algorithms:
+        if bank not in registers.values:
+            for row in group.rows[~registers.odd].tolist():
+                error = ReplayError(f"the algorithm {bank} cannot be computed", check="algorithm")
+                errors.setdefault(first + row, {})[bank] = error
 
 
 def fold(found: Scan, group: LockStep, banks: Iterable[str] | None = None) -> Registers:

@@ -114,6 +114,11 @@ class BinaryColumn:
         """The bytes of one row."""
         return self.data[self.starts[row] : self.ends[row]].tobytes()
 
+    def slice(self, first: int, last: int) -> BinaryColumn:
+        """The rows from ``first`` up to ``last``; nothing is copied."""
+        rows = slice(first, last)
+        return BinaryColumn(data=self.data, starts=self.starts[rows], ends=self.ends[rows], null=self.null[rows])
+
     def cells(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
         """The bytes of some rows, one after the other."""
         view = memoryview(self.data)  # type: ignore[arg-type,unused-ignore]

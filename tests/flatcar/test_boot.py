@@ -188,6 +188,11 @@ def test_a_predicted_boot_is_the_lab_s(name: str) -> None:
             oem_grub_cfg=oem.read_bytes() if oem.exists() else None,
         )
     )
+    if release.arch == "arm64":
+        # How that GRUB starts a kernel is not known to the model, which says so rather than guess.
+        assert set(boot.unknown) >= {4, 8, 9, 14}
+        assert (boot.events, dict(boot.pcrs)) == ((), {})
+        return
     log = read_log(folder / "binary_bios_measurements")
     for bank in log[0].digests:
         images = [e.digests[bank] for e in log if e.pcr == 4 and e.type == EV_EFI_BOOT_SERVICES_APPLICATION]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import attrs
 import pytest
 
 import measlog as ml
-from fixtures.attacks.forge import ForgedEvent, quote
+from fixtures.attacks.forge import ForgedEvent, ForgedLog, quote
 from measlog.appraisal import AllOf, AppraisalResult, Policy
+from measlog.appraisal.closest import closest_boot
 from measlog.appraisal.diff import diff
 from measlog.appraisal.explain import explain_boot, explain_replay
+from measlog.appraisal.footprint import footprint
 from measlog.appraisal.paths import Predictions
 from measlog.appraisal.policy_file import load_policy
 from measlog.appraisal.rules.banks import ConsistentBanks, HashedData
@@ -23,11 +26,11 @@ from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
 from measlog.errors import ManifestError, PolicyError
 from measlog.evidence import VerifiedEvidence
-from measlog.flatcar.boot import predict
+from measlog.flatcar.boot import PredictedEvent, predict
 from measlog.formats.pfp import LogEvent, build_log, startup_locality_event
 from measlog.log import EventLog
 from tests.appraisal.machine import _KEY, NONCE, QUOTED, SHA256, appraise, codes, good_log, machine, where
-from tests.appraisal.test_captures import lab_manifest
+from tests.appraisal.test_captures import capture_manifest, lab_manifest
 
 GOOD = "flatcar-lab-good"
 SHA384, SHA3_256 = 0x000C, 0x0027
@@ -177,6 +180,11 @@ ARGUMENTS = ["quiet", "flatcar.oem.id=qemu"]
 SOURCE = b"source (hd0,gpt6)/grub.cfg"
 
 
+def predicted(event: PredictedEvent) -> ForgedEvent:
+    digests = {a: event.digests[n] for a, n in zip(ALGORITHMS, ("sha1", "sha256", "sha384"), strict=True)}
+    return ForgedEvent(event.pcr, 0xD, digests, event.data or b"")
+
+
 def with_oem(*settings: bytes) -> Sequence[ForgedEvent]:
     """The good boot as it would be with an OEM file of these settings, by the library's own prediction of GRUB.
 
@@ -185,11 +193,7 @@ def with_oem(*settings: bytes) -> Sequence[ForgedEvent]:
     manifest = lab_manifest(GOOD)
     script = b"".join(b"set '" + s.partition(b" ")[2] + b"'\n" for s in settings) or b"\n"
     boot = next(b for b in predict(manifest, secure_boot=True, slot="a", first_boot=True, oem_grub_cfg=script))
-    made = []
-    for e in boot.events:
-        if e.pcr in {8, 9}:
-            digests = {a: e.digests[n] for a, n in zip(ALGORITHMS, ("sha1", "sha256", "sha384"), strict=True)}
-            made.append(ForgedEvent(e.pcr, 0xD, digests, e.data or b""))
+    made = [predicted(e) for e in boot.events if e.pcr in {8, 9}]
     rest = [e for e in good_log().events if e.pcr not in {8, 9}]
     return [*rest, *made]
 
@@ -225,6 +229,35 @@ def test_what_an_oem_file_may_set(settings: list[bytes], status: str) -> None:
     result = judged(*settings)
     assert result.status == status
     assert status != "affirming" or "boot.oem-settings" in codes(result, severity="info")
+
+
+def test_a_slot_that_did_not_start_is_a_variation_that_the_policy_names(shared: Path) -> None:
+    """The other slot was booted in its place, as Flatcar's configuration has it, by the prediction of GRUB."""
+    manifest = capture_manifest(shared)
+    boot = next(b for b in predict(manifest, secure_boot=True) if b.slot == "a" and b.chosen == "b")
+    path = shared / "flatcar" / "captures" / "usr-a-secureboot" / "binary_bios_measurements"
+    real = ForgedLog.take_apart(path.read_bytes())
+    made = [predicted(e) for e in boot.events if e.pcr in {8, 9}]
+    evidence = machine(real.with_events([*(e for e in real.events if e.pcr not in {8, 9}), *made]))
+    for allowed, status in ((True, "affirming"), (False, "contraindicated")):
+        policy = ml.policy.flatcar(allow_fallback=allowed)
+        result = ml.Verifier([manifest], policy=policy, unsafe_unsigned_manifests=True).appraise(evidence)
+        assert result.status == status
+        assert "boot.fallback" in codes(result, severity="info" if allowed else "error")
+
+
+def test_an_image_by_another_name_is_called_a_lie() -> None:
+    """A2: the device path beside the digest is anybody's; a false one is no reason to pass."""
+    told, lie = ("bootx64.efi".encode("utf-16-le"), "bootx65.efi".encode("utf-16-le"))
+    names = [told, told.upper()]
+    named = where(
+        lambda e: e.pcr == 4 and any(name in e.data for name in names),
+        lambda e: (replace(e, data=e.data.replace(told, lie).replace(told.upper(), lie)),),
+    )
+    result = appraise(ml.policy.flatcar(), named, manifests=[lab_manifest(GOOD)])
+    assert (result.status, codes(result)) == ("contraindicated", {"event.label"})
+    (finding,) = (f for f in result.findings if f.code == "event.label")
+    assert (finding.expected, str(finding.observed).lower()) == ("EFI/boot/bootx64.efi", "efi/boot/bootx65.efi")
 
 
 def test_a_machine_in_service_is_not_provisioned_again() -> None:
@@ -303,6 +336,74 @@ def test_an_event_by_another_type_is_named() -> None:
               for e in events]  # fmt: skip
     found = {h.code for e in explain_boot(log_of(events), [lab_manifest(GOOD)]) for h in e.hypotheses if e.pcr == 9}
     assert "retyped" in found
+
+
+def without_lists() -> ml.ReferenceManifest:
+    """A release of whose shim nobody knows what it mirrors into PCR 14."""
+    manifest = lab_manifest(GOOD)
+    blank = tuple(
+        attrs.evolve(c, mok_list=None, mok_list_x=None) if c.role == "shim" else c for c in manifest.components
+    )
+    return attrs.evolve(manifest, name="blank", components=blank, boot_paths=())
+
+
+def test_a_register_that_a_release_does_not_know_is_no_pass_and_no_explanation() -> None:
+    blank = without_lists()
+    result = appraise(ml.policy.flatcar(), manifests=[blank])
+    assert result.status == "warning"
+    assert [(f.code, f.pcr) for f in result.findings if f.severity == "warning"] == [("register.not-covered", 14)]
+    log = log_of(where(lambda e: e.pcr == 14, lambda e: (e.rehashed(b"?"),))(good_log().events))
+    assert explain_boot(log, [blank]) == ()
+    (found,) = explain_boot(log, [lab_manifest(GOOD), blank])
+    assert found.pcr == 14
+    assert not [h for h in found.hypotheses if "blank" in h.sentence]
+    boot, *_ = predict(blank, secure_boot=True, slot="a", first_boot=True)
+    compared = diff(log, boot)
+    assert 14 in compared.not_compared
+    assert 14 not in {row.pcr for row in compared.rows}
+    assert closest_boot(log, [boot]) is boot
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        pytest.param([b"set linux_append=x"], True, id="a setting"),
+        pytest.param([b"set linux_append"], False, id="a set that sets nothing"),
+        pytest.param([b"insmod evil"], False, id="another command"),
+        pytest.param([], False, id="nothing"),
+    ],
+)
+def test_settings_explain_only_what_they_do(settings: list[bytes], told: bool) -> None:
+    """An OEM file is blamed where the boot that follows from its settings is the one that was measured."""
+    events = list(with_oem(b"set linux_append=x"))
+    place = next(i for i, e in enumerate(events) if e.data == b"grub_cmd: set linux_append=x\0")
+    events[place : place + 1] = [command(text) for text in settings]
+    found = {h.code for e in explain_boot(log_of(events), [lab_manifest(GOOD)]) for h in e.confirmed if e.pcr == 8}
+    assert ("oem-file" in found) == told
+
+
+# What a verdict rests on
+
+
+def test_verdicts_rest_on_all_that_rules_look_at() -> None:
+    """Events that differ in nothing a rule looks at are alike; where a rule is not known, nothing is said."""
+    verifier = ml.Verifier([lab_manifest(GOOD)], policy=ml.policy.flatcar())
+    found = footprint(verifier, "sha256")
+    assert found is not None
+    log = log_of(good_log().events)
+    other = log_of(where(lambda e: e.pcr == 0 and e.type != 3, lambda e: (e.rehashed(b"?"),))(good_log().events))
+    # PCR 0 is nobody's without a baseline, as long as digest and data fit as they did.
+    changed = [i for i, (a, b) in enumerate(zip(log, other, strict=True)) if a != b]
+    assert [log[i].pcr for i in changed] == [0]
+    assert all(found.of(a) == found.of(b) for i, (a, b) in enumerate(zip(log, other, strict=True)) if i not in changed)
+    covered = log_of(where(lambda e: e.pcr == 9, lambda e: (e.rehashed(b"?"),))(good_log().events))
+    assert any(found.of(a) != found.of(b) for a, b in zip(log, covered, strict=True))
+    assert footprint(verifier, "no-such-bank") is None
+    learned = ml.Baseline.learn([machine(good_log())])
+    both = [learned, ml.Baseline(bank="sha384", samples=1, histories=learned.histories)]
+    with_baselines = footprint(ml.Verifier([], policy=ml.policy.flatcar(), baselines=both), "sha256")
+    assert with_baselines is not None
+    assert with_baselines.telling[0] == {e.digests[SHA256] for e in good_log().events if e.pcr == 0} | found.telling[0]
 
 
 # Policies

@@ -37,6 +37,15 @@ def test_counts_what_it_is_given() -> None:
     }
 
 
+def test_an_event_without_any_digest_has_none_to_check() -> None:
+    events = [LogEvent(4, 4, {}, bytes(4)), LogEvent(4, 3, {}, b"x")]
+    counts = count_checks(EventLog.from_bytes(build_log(events, algorithms=["sha256"])))
+    assert [(c.type, c.status, c.events) for c in counts] == [
+        (EventType.EV_NO_ACTION, "not_extended", 2),
+        (EventType.EV_SEPARATOR, "no_digest", 1),
+    ]
+
+
 def test_banks_that_disagree_are_told() -> None:
     digests = {"sha1": hashlib.sha1(bytes(4)).digest(), "sha256": bytes(32)}
     log = EventLog.from_bytes(build_log([LogEvent(0, 4, digests, bytes(4))]))

@@ -184,6 +184,27 @@ def test_trust_goes_by_byte_range() -> None:
     assert trust(authority, short, "value") == "unauthenticated"
 
 
+def test_nothing_is_authenticated_by_a_digest_that_does_not_fit() -> None:
+    record = decode(E.EV_EFI_VARIABLE_BOOT, pcr(1), VARIABLE)
+    other = check(E.EV_EFI_VARIABLE_BOOT, pcr(1), VARIABLE, "sha256", sha(b"other"))
+    assert other.status == "differs"
+    assert [trust(record, other, name) for name in ("value", "decoded.text", "digest", "register")] == [
+        "unauthenticated",
+        "unauthenticated",
+        "positional",
+        "positional",
+    ]
+    nothing = check(E.EV_NO_ACTION, pcr(1), b"x", "sha256", bytes(32))
+    assert [trust(record, nothing, name) for name in ("digest", "register")] == ["unauthenticated"] * 2
+
+
+@pytest.mark.parametrize("raw", [b"", b"\1" * 7, b"\1\0\0\0\2\0\0\0x"])
+def test_a_tag_that_is_cut_off_gives_no_digest(raw: bytes) -> None:
+    """PFP 10.4.2.1: a tag, a length, and that many bytes; a length beyond the data hashes nothing that is there."""
+    found = check(E.EV_EVENT_TAG, pcr(5), raw, "sha256", sha(raw[8:]))
+    assert found.status != "matches" or found.covered == ((0, len(raw)),)
+
+
 def test_the_prefix_of_a_grub_text_is_never_authenticated() -> None:
     # A45: prefixes can be swapped between events with the same text
     raw = b"kernel_cmdline: /k\0"

@@ -14,6 +14,7 @@ from measlog.errors import UnsupportedError
 from measlog.flatcar.boot import boot_paths
 from measlog.reference.manifest import BANKS, BootPath, ExpectedEvent
 from measlog.reference.signing import Envelope
+from measlog.reference.uki import Uki
 from tests.conftest import FIXTURES
 
 REFERENCE = "banks-sha256"
@@ -143,3 +144,46 @@ def test_hundreds_of_releases_take_milliseconds() -> None:
         identifier.identify(log)
         times.append(time.process_time() - start)
     assert min(times) < 0.005
+
+
+def test_a_program_that_a_release_has_twice_is_its_once() -> None:
+    lab = attrs.evolve(manifest_of(REFERENCE), name="lab")
+    (kernel,) = (one for one in lab.components if one.role == "kernel")
+    twice = attrs.evolve(lab, components=(*lab.components, attrs.evolve(kernel, slot="b", path="flatcar/vmlinuz-b")))
+    found = Identifier([twice]).identify(log_of("flatcar-lab-good"))
+    assert all(len(program.releases) == 1 for program in found.programs)
+
+
+def test_a_path_is_of_the_release_whose_boot_loader_ran() -> None:
+    """Two releases with the same commands: the one whose GRUB is in the log is the one that ran them."""
+    lab = attrs.evolve(manifest_of(REFERENCE), name="lab")
+    named = tuple(attrs.evolve(path, name=f"other {path.name}") for path in lab.boot_paths)
+    other = attrs.evolve(synthetic(1), boot_paths=named)
+    found = Identifier([other, lab]).identify(log_of("flatcar-lab-good"))
+    assert found.boot_paths == ("slot a, first boot, Secure Boot on",)
+
+
+def test_a_path_is_looked_up_in_the_banks_that_it_has() -> None:
+    lab = manifest_of(REFERENCE)
+    paths = tuple(
+        attrs.evolve(
+            path,
+            events=tuple(attrs.evolve(e, digests={"sha256": e.digests["sha256"]}) for e in path.events),
+        )
+        for path in lab.boot_paths
+    )
+    identifier = Identifier([attrs.evolve(lab, boot_paths=paths)])
+    log = log_of("flatcar-lab-good")
+    assert identifier.identify(log, bank="sha256").boot_paths == ("slot a, first boot, Secure Boot on",)
+    assert identifier.identify(log, bank="sha384").boot_paths == ()
+
+
+def test_the_kernel_inside_a_unified_image_is_the_images() -> None:
+    """systemd-stub starts the kernel that it carries: PCR 4 has both, and both are the one program."""
+    lab = manifest_of(REFERENCE)
+    (kernel,) = (one for one in lab.components if one.role == "kernel")
+    uki = Uki(kernel_authenticode=kernel.authenticode, sections=(), phases=())
+    image = attrs.evolve(synthetic(1).components[0], role="uki", slot=None, path="EFI/Linux/flatcar.efi", uki=uki)
+    made = attrs.evolve(synthetic(1), components=(image,), boot_paths=())
+    found = Identifier([made]).identify(log_of("flatcar-lab-good"))
+    assert {(program.role, program.digest) for program in found.programs} == {("uki", kernel.authenticode["sha256"])}

@@ -184,6 +184,21 @@ def test_trust_goes_by_byte_range() -> None:
     assert trust(authority, short, "value") == "unauthenticated"
 
 
+def test_a_field_within_a_field_is_trusted_as_the_outermost_with_a_place() -> None:
+    record = decode(E.EV_EFI_VARIABLE_BOOT, pcr(1), VARIABLE)
+    value = check(E.EV_EFI_VARIABLE_BOOT, pcr(1), VARIABLE, "sha256", sha(b"value"))
+    assert trust(record, value, "value.first.byte") == "authenticated"
+    assert trust(record, value, "name.first") == "unauthenticated"
+    assert trust(record, value, "nowhere.first") == "unauthenticated"
+
+
+def test_a_name_that_no_section_has_is_no_sections_name() -> None:
+    """systemd-stub measures the sections that it knows; another name in the log is not hashed as one."""
+    known, unknown = (name.encode("utf-16-le") + bytes(2) for name in (".linux", ".evil"))
+    assert check(E.EV_IPL, pcr(11), known, "sha256", sha(b".linux\0")).status == "matches"
+    assert check(E.EV_IPL, pcr(11), unknown, "sha256", sha(b".evil\0")).status != "matches"
+
+
 def test_nothing_is_authenticated_by_a_digest_that_does_not_fit() -> None:
     record = decode(E.EV_EFI_VARIABLE_BOOT, pcr(1), VARIABLE)
     other = check(E.EV_EFI_VARIABLE_BOOT, pcr(1), VARIABLE, "sha256", sha(b"other"))

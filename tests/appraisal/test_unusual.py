@@ -364,6 +364,15 @@ def test_a_register_that_a_release_does_not_know_is_no_pass_and_no_explanation()
     assert closest_boot(log, [boot]) is boot
 
 
+def test_events_of_a_register_that_a_boot_does_not_know_are_not_compared() -> None:
+    boot, *_ = predict(lab_manifest(GOOD), secure_boot=True, slot="a", first_boot=True)
+    unsure = attrs.evolve(boot, unknown={**boot.unknown, 9: "a file that nobody knows"})
+    assert unsure.of(9)
+    compared = diff(log_of(good_log().events), unsure)
+    assert compared.not_compared[9] == "a file that nobody knows"
+    assert {row.pcr for row in compared.rows} == {row.pcr for row in diff(log_of(good_log().events), boot).rows} - {9}
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -385,6 +394,10 @@ def test_settings_explain_only_what_they_do(settings: list[bytes], told: bool) -
 # What a verdict rests on
 
 
+class Strange(Separators):
+    """A rule of one's own, which may look at anything."""
+
+
 def test_verdicts_rest_on_all_that_rules_look_at() -> None:
     """Events that differ in nothing a rule looks at are alike; where a rule is not known, nothing is said."""
     verifier = ml.Verifier([lab_manifest(GOOD)], policy=ml.policy.flatcar())
@@ -399,6 +412,8 @@ def test_verdicts_rest_on_all_that_rules_look_at() -> None:
     covered = log_of(where(lambda e: e.pcr == 9, lambda e: (e.rehashed(b"?"),))(good_log().events))
     assert any(found.of(a) != found.of(b) for a, b in zip(log, covered, strict=True))
     assert footprint(verifier, "no-such-bank") is None
+    unknown = ml.Verifier([], policy=only(Strange()))
+    assert footprint(unknown, "sha256") is None
     learned = ml.Baseline.learn([machine(good_log())])
     both = [learned, ml.Baseline(bank="sha384", samples=1, histories=learned.histories)]
     with_baselines = footprint(ml.Verifier([], policy=ml.policy.flatcar(), baselines=both), "sha256")
@@ -458,8 +473,12 @@ def test_results_and_differences_are_shown_with_hostile_text_escaped() -> None:
     hostile = where(lambda e: e.pcr == 8, lambda _: (command(b"<script>\x1b[2J"),))
     result = appraise(ml.policy.flatcar(), hostile, manifests=[lab_manifest(GOOD)])
     found = diff(log_of(good_log().events), log_of(hostile(good_log().events)))
+    assert repr(result).startswith("<AppraisalResult contraindicated: ")
+    assert repr(result).endswith(f"first: {result.findings[0].code}>")
+    assert repr(appraise(only(Separators()))) == "<AppraisalResult affirming: 0 findings>"
     for shown in (result, found):
         assert "PCR 8" in str(shown)
+        assert "\n" not in repr(shown)
         assert "\x1b" not in str(shown)
         assert "<script>" not in shown._repr_html_()
         assert "script" in shown._repr_html_()

@@ -7,7 +7,7 @@ of state and digest once where a sample of the step says that there are many of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,8 @@ from attrs import field, frozen
 
 from measlog import lanes
 from measlog.bulk.scan import scan
-from measlog.errors import MeaslogError, ReplayError
+from measlog.bulk.templates import Matched, Template
+from measlog.errors import MeaslogError
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.log import EventLog
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Registers", "Replayed", "fold", "replay"]
 
+_ALIKE = 16
+"""Logs of one length from which looking for a common structure pays."""
+_TRIED = 4
+"""Structures of one length that are looked for."""
 _CHUNK = 1024
 """Logs that are replayed together: their headers and registers stay in a core's cache."""
 
@@ -93,33 +98,55 @@ def replay(column: BinaryColumn, *, limits: Limits = DEFAULT_LIMITS) -> Replayed
             for pcr, value in found.items():
                 held[row, pcr], known[row, pcr] = np.frombuffer(value, dtype=np.uint8), True
 
-    for first in range(0, count, _CHUNK):
-        found = scan(column.slice(first, first + _CHUNK), limits=limits)
-        for row in found.odd.tolist():
-            one(first + row)
+    left: list[NDArray[np.int64]] = []
+    for rows in _by_length(column):
+        for matched in _like(column, rows, limits, left):
+            for bank, some in matched.values.items():
+                held, known = room(bank)
+                held[matched.rows] = some
+                known[matched.rows] = matched.template.explained
+    others = np.sort(np.concatenate(left)) if left else np.zeros(0, dtype=np.int64)
+    for first in range(0, len(others), _CHUNK):
+        numbers = others[first : first + _CHUNK]
+        found = scan(column.take(numbers), limits=limits)
+        for row in numbers[found.odd].tolist():
+            one(row)
         for group in found.groups:
             registers = fold(found, group)
             kept = ~registers.odd
-            rows = first + group.rows[kept]
             for bank, folded in registers.values.items():
                 held, known = room(bank)
-                held[rows], known[rows] = folded[kept], registers.explained[kept]
-            for row in group.rows[registers.odd & ~group.left].tolist():
-                one(first + row)
-            if len(registers.values) < len(group.algorithms):
-                _say_missing(group, registers, first, errors)
+                held[numbers[group.rows[kept]]] = folded[kept]
+                known[numbers[group.rows[kept]]] = registers.explained[kept]
+            # Where a bank cannot be computed, or the locality needs a closer look, the scalar path says what is to say.
+            again = registers.odd & ~group.left if len(registers.values) == len(group.algorithms) else ~group.left
+            for row in numbers[group.rows[again]].tolist():
+                one(row)
     return Replayed(values=values, explained=explained, errors=errors)
 
 
-def _say_missing(
-    group: LockStep, registers: Registers, first: int, errors: dict[int, dict[str | None, MeaslogError]]
-) -> None:
-    """Banks that could not be replayed, for each log that has them."""
-    for bank in group.algorithms:
-        if bank not in registers.values:
-            for row in group.rows[~registers.odd].tolist():
-                error = ReplayError(f"the algorithm {bank} cannot be computed", check="algorithm")
-                errors.setdefault(first + row, {})[bank] = error
+def _by_length(column: BinaryColumn) -> list[NDArray[np.int64]]:
+    """The rows of each length."""
+    order = np.argsort(column.lengths, kind="stable")
+    _, firsts = np.unique(column.lengths[order], return_index=True)
+    return list(np.split(order, firsts[1:]))
+
+
+def _like(
+    column: BinaryColumn, rows: NDArray[np.int64], limits: Limits, left: list[NDArray[np.int64]]
+) -> Iterator[Matched]:
+    """The rows that are like another one, as long as that goes for most of them; the others are added to ``left``."""
+    for _ in range(_TRIED):
+        made = Template.of(column[int(rows[0])], limits) if len(rows) >= _ALIKE else None
+        if made is None:
+            break
+        matched, others = made.match(column, rows)
+        yield matched
+        fruitless = 2 * len(matched.rows) < min(len(rows), 4 * _ALIKE)
+        rows = others
+        if fruitless:
+            break
+    left.append(rows)
 
 
 def fold(found: Scan, group: LockStep, banks: Iterable[str] | None = None) -> Registers:

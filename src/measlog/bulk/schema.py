@@ -114,9 +114,8 @@ class BinaryColumn:
         """The bytes of one row."""
         return self.data[self.starts[row] : self.ends[row]].tobytes()
 
-    def slice(self, first: int, last: int) -> BinaryColumn:
-        """The rows from ``first`` up to ``last``; nothing is copied."""
-        rows = slice(first, last)
+    def take(self, rows: NDArray[np.int64]) -> BinaryColumn:
+        """Some rows; no bytes are copied."""
         return BinaryColumn(data=self.data, starts=self.starts[rows], ends=self.ends[rows], null=self.null[rows])
 
     def cells(self, rows: NDArray[np.int64]) -> Iterator[bytes]:

@@ -53,6 +53,42 @@ def gather(data: Bytes, starts: Numbers, width: int) -> Bytes:
 
 
 @frozen(kw_only=True, eq=False)
+class _Span:
+    """A stretch of the template that is compared at a time, in numbers of eight bytes; behind its end they are zero.
+
+    ``fixed`` are the bits that must be as in the template; of the others, ``digest`` are those of digests, and
+    ``event`` is, of each number, the event that they belong to. Bytes of two events that may differ are never in one
+    number: the fixed fields of a header lie between them.
+    """
+
+    start: int
+    length: int
+    words: Words
+    fixed: Words
+    digest: Words
+    event: Numbers
+
+    @classmethod
+    def of(cls, data: bytes, start: int, end: int, fixed: Bytes, digest: Bytes, event: Numbers) -> _Span:
+        """The bytes from ``start`` to ``end``."""
+        count = (end - start + 7) // 8
+        padded = np.zeros((4, 8 * count), dtype=np.int64)
+        padded[0, : end - start] = np.frombuffer(data, dtype=np.uint8)[start:end]
+        padded[1, : end - start] = fixed[start:end]
+        padded[2, : end - start] = digest[start:end]
+        padded[3, : end - start] = event[start:end]
+        words, bits, marks = padded[:3].astype(np.uint8).view("<u8").astype(np.uint64)
+        return cls(
+            start=start,
+            length=end - start,
+            words=words,
+            fixed=bits,
+            digest=marks,
+            event=padded[3].reshape(count, 8).max(axis=1) if count else padded[3],
+        )
+
+
+@frozen(kw_only=True, eq=False)
 class Matched:
     """Rows of a column that are like a template.
 
@@ -76,12 +112,7 @@ class Template:
     """The template's own registers in every bank."""
     explained: Flags = field(repr=False)
     """The registers, of 24, that the log says something about."""
-    _words: Words = field(repr=False)
-    _fixed: Words = field(repr=False)
-    """Bits that must be as in the template; of the other bytes, ``_digest`` are those of digests."""
-    _digest: Words = field(repr=False)
-    _event: Numbers = field(repr=False)
-    """Of each word with bytes that may differ, the event that they belong to."""
+    _spans: tuple[_Span, ...] = field(repr=False)
 
     @classmethod
     def of(
@@ -111,29 +142,31 @@ class Template:
             return None
         explained = np.zeros(PCR_COUNT, dtype=np.bool_)
         explained[list(values[log.algorithms[0]])] = True
-        count = (len(data) + 7) // 8
-        fixed = np.zeros(8 * count, dtype=np.uint8)
-        fixed[: len(data)] = 0xFF
-        digest, event = np.zeros(8 * count, dtype=np.uint8), np.zeros(8 * count, dtype=np.int64)
+        fixed = np.full(len(data), 0xFF, dtype=np.uint8)
+        digest, event = np.zeros(len(data), dtype=np.uint8), np.zeros(len(data), dtype=np.int64)
+        compared: list[tuple[int, int]] = []
         for number, row in enumerate(log.rows):
+            end = row.data_end
             if number and _may_differ(log, number, row, bank, footprint, verdicts=verdicts):
                 for start, size in cls._digest_places(log, row).values():
                     fixed[start : start + size], digest[start : start + size] = 0, 0xFF
-                    event[start : start + size] = number
                 fixed[row.data_start : row.data_end] = 0
-                event[row.data_start : row.data_end] = number
-        padded = np.frombuffer(data.ljust(8 * count, b"\0"), dtype="<u8")
+                event[row.offset : row.data_end] = number
+                end = end if verdicts else row.data_start
+            compared.append((0 if number == 0 else row.offset, end))
+        # For a verdict all bytes are compared, for replay those that it rests on; what follows the last event, always.
+        whole = [(0, len(data))]
+        rest = [(log.rows[-1].data_end, len(data))] if log.rows[-1].data_end < len(data) else []
         return cls(
             log=log,
             bank=bank,
             footprint=footprint if verdicts else None,
             values=values,
             explained=explained,
-            words=padded.astype(np.uint64),
-            fixed=fixed.view("<u8").astype(np.uint64),
-            digest=digest.view("<u8").astype(np.uint64),
-            # Bytes of two events that may differ are never in one word: a header's fixed fields lie between them.
-            event=event.reshape(count, 8).max(axis=1),
+            spans=tuple(
+                _Span.of(data, start, end, fixed, digest, event)
+                for start, end in (whole if verdicts else [*compared, *rest])
+            ),
         )
 
     @staticmethod
@@ -183,36 +216,25 @@ class Template:
 
     def _compare(self, column: BinaryColumn, rows: Numbers) -> tuple[Flags, Flags, Flags]:
         """Which rows have the template's structure, ``(rows,)``; which events differ, and which in their digests."""
-        count, events = len(self._words), len(self.log.rows)
+        events = len(self.log.rows)
         alike = np.ones(len(rows), dtype=np.bool_)
         changed = np.zeros((len(rows), events), dtype=np.bool_)
         digests = np.zeros((len(rows), events), dtype=np.bool_)
-        step = max(16, _CHUNK // (8 * count))
-        for first in range(0, len(rows), step):
-            these = self._rows_as_words(column, rows[first : first + step])
-            places = np.flatnonzero(these != self._words)
-            log, word = np.divmod(places, count)
-            bits = these.reshape(-1)[places] ^ self._words[word]
-            alike[first + log[(bits & self._fixed[word]) != 0]] = False
-            changed[first + log, self._event[word]] = True
-            in_digest = (bits & self._digest[word]) != 0
-            digests[first + log[in_digest], self._event[word[in_digest]]] = True
+        for span in self._spans:
+            count = len(span.words)
+            step = max(16, _CHUNK // (8 * count))
+            for first in range(0, len(rows), step):
+                these = _words_of(column, rows[first : first + step], span)
+                places = np.flatnonzero(these != span.words)
+                if not len(places):
+                    continue
+                log, word = np.divmod(places, count)
+                bits = these.reshape(-1)[places] ^ span.words[word]
+                alike[first + log[(bits & span.fixed[word]) != 0]] = False
+                changed[first + log, span.event[word]] = True
+                in_digest = (bits & span.digest[word]) != 0
+                digests[first + log[in_digest], span.event[word[in_digest]]] = True
         return alike, changed, digests
-
-    def _rows_as_words(self, column: BinaryColumn, rows: Numbers) -> Words:
-        """The bytes of rows as numbers of eight bytes, ``(rows, words)``; behind the last byte as in the template."""
-        length, count = len(self), len(self._words)
-        starts = column.starts[rows]
-        if int(starts.max(initial=0)) + 8 * count <= len(column.data):
-            found = gather(column.data, starts, 8 * count)
-        else:
-            found = np.zeros((len(rows), 8 * count), dtype=np.uint8)
-            found[:, :length] = gather(column.data, starts, length)
-        words = found.view("<u8")
-        if length % 8:
-            # The last word goes past the row: nothing behind the row is looked at.
-            words[:, -1] &= np.uint64((1 << 8 * (length % 8)) - 1)
-        return words.astype(np.uint64, copy=False)
 
     def _fold(
         self,
@@ -290,6 +312,19 @@ class Template:
         if any(lanes.hash_rows(bank, piece)[0].tobytes() != value for bank, value in event.digests.items()):
             return None  # a rule that hashes more than these bytes
         return start, end
+
+
+def _words_of(column: BinaryColumn, rows: Numbers, span: _Span) -> Words:
+    """The bytes of a span in some rows as numbers of eight bytes, ``(rows, words)``; zero behind its end."""
+    starts, width = column.starts[rows] + span.start, 8 * len(span.words)
+    if int(starts.max(initial=0)) + width <= len(column.data):
+        found = gather(column.data, starts, width)
+        if span.length < width:
+            found[:, span.length :] = 0  # these bytes belong to something else, and are not looked at
+    else:
+        found = np.zeros((len(rows), width), dtype=np.uint8)
+        found[:, : span.length] = gather(column.data, starts, span.length)
+    return found.view("<u8").astype(np.uint64, copy=False)
 
 
 def _may_differ(

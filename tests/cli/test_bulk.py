@@ -1,0 +1,60 @@
+"""``measlog bulk``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+from tests.bulk.fleets import FIXTURES, machines, table  # noqa: E402
+from tests.cli.command import Runner  # noqa: E402
+
+MANIFEST = str(FIXTURES / "flatcar-lab-good/manifest.dsse.json")
+KEY = str(FIXTURES / "lab/keys/manifest.pub")
+
+
+@pytest.fixture(scope="module")
+def fleet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("fleet") / "fleet.parquet"
+    rows = table(machines("identical", 40, seed=6, tampered=0.3))
+    pq.write_table(rows.append_column("region", pa.array(["<b>north", "south"] * 20)), path, row_group_size=15)
+    return path
+
+
+def test_verify_and_cohorts(measlog: Runner, fleet_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    words: list[Any] = ["bulk", "verify", str(fleet_file), "--manifest", MANIFEST, "--manifest-key", KEY]
+    done = measlog(*words, "-o", str(out), "--json")
+    assert done.status == 1
+    document = done.document
+    judged = pq.read_table(out)
+    assert document["machines"] == judged.num_rows == 40
+    assert document["statuses"] == {s: judged["status"].to_pylist().count(s) for s in set(judged["status"].to_pylist())}
+    shown = measlog(*words, "-o", str(out))
+    assert shown.status == 1
+    assert "40 machines" in shown.out
+    cohorts = measlog("bulk", "cohorts", str(out), "--by", "region", "--json").document
+    assert sum(c["machines"] for c in cohorts["cohorts"]) == 40 - cohorts["affirming"]
+    page = measlog("bulk", "cohorts", str(out), "--by", "region", "--most", "1")
+    assert page.status == 0
+    assert "share PCR 7" in page.out
+    assert "more cohorts" in page.out
+
+
+def test_wrong_input(measlog: Runner, fleet_file: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out.parquet")
+    words = ["bulk", "verify", "--manifest", MANIFEST, "--manifest-key", KEY, "-o", out]
+    text = tmp_path / "text.parquet"
+    text.write_text("no Parquet")
+    for path in (str(text), str(tmp_path / "none.parquet")):
+        done = measlog(*words, path)
+        assert (done.status, done.out) == (3, "")
+        assert path in done.err
+    assert measlog("bulk", "cohorts", str(fleet_file)).status == 3
+    assert measlog("bulk", "cohorts", str(text)).status == 3
+    assert measlog("bulk", "verify", str(fleet_file), "--manifest", MANIFEST, "-o", out).status == 2
+    assert not Path(out).exists()

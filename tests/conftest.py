@@ -24,7 +24,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what takes long unless a marker expression asks for it."""
     if config.option.markexpr:
         return
-    chosen = [item for item in items if not ({"slow", "lab", "browser", "engines"} & {m.name for m in item.iter_markers()})]
+    chosen = [
+        item for item in items if not ({"slow", "lab", "browser", "engines"} & {m.name for m in item.iter_markers()})
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
     items[:] = chosen
 

@@ -168,7 +168,7 @@ def worker_lines(machines: int, folder: Path) -> Iterator[Line]:
     source = folder / "workers.parquet"
     pq.write_table(table(machines, "realistic", 0.01), source, compression="zstd", row_group_size=1000)
     judge = verifier()
-    seconds = {}
+    seconds: dict[int, float] = {}
     for workers in (1, 2, 1, 2):
         summary = verify_parquet(source, folder / "out.parquet", judge, workers=workers)
         seconds[workers] = min(seconds.get(workers, summary.seconds), summary.seconds)

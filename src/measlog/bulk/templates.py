@@ -38,6 +38,8 @@ __all__ = ["Matched", "Template", "gather"]
 
 _CHUNK = 1 << 20
 """Bytes of logs that are compared at a time: what a core's own cache holds."""
+_FEW = 16
+"""Events with other digests up to which a log is replayed by its difference to a template."""
 _TAGGED = frozenset({EventType.EV_IPL, EventType.EV_EVENT_TAG})
 """Types whose digest rules depend on the data, which is why their events are checked one by one."""
 
@@ -193,6 +195,9 @@ class Template:
             for number in np.flatnonzero(changed[alike].any(axis=0)).tolist():
                 some = np.flatnonzero(alike & changed[:, number])
                 alike[some] = self._same_verdict(column, rows[some], number)
+        else:
+            # Another template will be nearer: folding most of a log anew is what this is to avoid.
+            alike &= digests.sum(axis=1) <= _FEW
         kept = np.flatnonzero(alike)
         values = {bank: np.tile(self._own(bank), (len(kept), 1, 1)) for bank in self.values}
         for register in range(PCR_COUNT):
@@ -202,9 +207,11 @@ class Template:
                 if row.register == register and row.type != EventType.EV_NO_ACTION
             ]
             if events:
-                some = np.flatnonzero(digests[kept][:, events].any(axis=1))
+                differs = digests[kept][:, events]
+                some = np.flatnonzero(differs.any(axis=1))
                 if len(some):
-                    self._fold(column, rows[kept[some]], register, events, some, values)
+                    first = events[int(np.flatnonzero(differs.any(axis=0))[0])]
+                    self._fold(column, rows[kept[some]], register, events, first, some, values)
         return Matched(template=self, rows=rows[kept], values=values), rows[~alike]
 
     def _own(self, bank: str) -> Bytes:
@@ -242,20 +249,29 @@ class Template:
         rows: Numbers,
         register: int,
         events: list[int],
+        first: int,
         places: Numbers,
         values: Mapping[str, Bytes],
     ) -> None:
-        """Fold one register of some rows anew, from its start value to its last event, in every bank."""
+        """Fold one register of some rows anew, from the first event that differs in any of them, in every bank."""
         starts = column.starts[rows]
         locality, _ = startup_locality(self.log.to_bytes(), self.log.rows) if register == 0 else (None, None)
+        states: dict[str, Bytes] = {}
+        for bank in values:
+            start = start_value(register, ALGORITHMS_BY_NAME[bank].size, locality=locality or 0, launched=True)
+            states[bank] = np.frombuffer(start, dtype=np.uint8).reshape(1, -1).copy()
+        own = np.frombuffer(self.log.to_bytes(), dtype=np.uint8)
+        for number in events:
+            row = self.log.rows[number]
+            if number == first:
+                states = {bank: np.repeat(state, len(rows), axis=0) for bank, state in states.items()}
+            # Up to there one log speaks for all.
+            data, at = (own, np.zeros(1, dtype=np.int64)) if number < first else (column.data, starts)
+            headers = gather(data, at + row.offset, row.data_start - row.offset)
+            for bank, (place, size) in self._digest_places(self.log, row).items():
+                lanes.extend(bank, states[bank], headers[:, place - row.offset : place - row.offset + size])
         for bank, array in values.items():
-            size = ALGORITHMS_BY_NAME[bank].size
-            start = start_value(register, size, locality=locality or 0, launched=True)
-            states = np.tile(np.frombuffer(start, dtype=np.uint8), (len(rows), 1))
-            for number in events:
-                at, _ = self._digest_places(self.log, self.log.rows[number])[bank]
-                lanes.extend(bank, states, gather(column.data, starts + at, size))
-            array[places, register] = states
+            array[places, register] = states[bank]
 
     def _same_verdict(self, column: BinaryColumn, rows: Numbers, number: int) -> Flags:
         """Whether an event that differs from the template's contributes the same to the verdict, row by row."""

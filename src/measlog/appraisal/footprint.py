@@ -28,7 +28,7 @@ from measlog.appraisal.rules.boundaries import (
 )
 from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
-from measlog.registry import EventType, hash_constructor
+from measlog.registry import hash_constructor
 from measlog.replay.pcr import PCR_COUNT
 
 if TYPE_CHECKING:
@@ -60,14 +60,11 @@ class Footprint:
     telling: Mapping[int, frozenset[bytes]] = field(repr=False)
     hashed: frozenset[int]
 
-    def of(self, event: Event) -> Hashable:
-        """What one event contributes; equal values enter every verdict alike."""
-        if event.pcr is None or event.pcr in self.whole or event.type is EventType.EV_NO_ACTION:
-            return event.register, event.type, tuple(event.digests.items()), event.raw
-        return event.register, event.type, self.rest(event)
-
     def rest(self, event: Event) -> Hashable:
-        """The same for an event of a register that is not among ``whole``, register and type aside."""
+        """What an event of a register that is not among ``whole`` contributes, beside its place, register and type.
+
+        Equal values enter every verdict alike.
+        """
         assert event.pcr is not None
         digest = event.digests.get(self.bank)
         told = (digest, event.raw) if digest in self.telling.get(event.pcr, ()) else None

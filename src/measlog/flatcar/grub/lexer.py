@@ -22,9 +22,10 @@ TOKEN_SIZE = 8192
 RESERVED = frozenset(b"[[ ]] case do done elif else esac fi for if in select then until while function".split())
 
 _ESC = rb"\\[\s\S]"
-_DQ = rb"(?:" + _ESC + rb'|[^\\"])*+'
+# Unrolled, and without possessive groups: Python before 3.11.5 matches these wrongly.
+_DQ = rb'[^\\"]*(?:' + _ESC + rb'[^\\"]*)*'
 _NAME = rb"[A-Za-z_][A-Za-z0-9_]*+"
-_PLAIN = rb"""[^{}|&$;<> \t\n'"\\]"""
+_PLAIN = rb"""[^{}|&$;<> \t\n'"\\]++"""
 _VARIABLE = rb"\$(?:" + _NAME + rb"|\{" + _NAME + rb"\}|[0-9]++|\{[0-9]++\}|[?#*@]|\{[?#*@]\})"
 _WORD = (
     rb"(?:" + _PLAIN + rb"|\"" + _DQ + rb"\"|'[^']*+'|" + _ESC + rb"|" + _VARIABLE + rb"|\$\"" + _DQ + rb"\")"
@@ -33,8 +34,8 @@ _WORD = (
 _BLANK_RE = re.compile(rb"[ \t]++")
 _COMMENT_RE = re.compile(rb"#[^\n]*+")
 _OPERATOR_RE = re.compile(rb"\n|\|\||&&|;;|[|&;<>{}]")
-_WORD_RE = re.compile(_WORD + rb"++")
-_OPEN_RE = re.compile(_WORD + rb"*+(?:\$?\"" + _DQ + rb"|'[^']*+)")
+_WORD_RE = re.compile(_WORD + rb"+")
+_OPEN_RE = re.compile(rb"\$?\"" + _DQ + rb"|'[^']*+")
 _NAME_RE = re.compile(_NAME)
 _SIMPLE_RE = re.compile(rb"""[^"'$\\]*+""")
 _SPLIT_VARIABLE_RE = re.compile(
@@ -163,8 +164,9 @@ class Lexer:
                 return Token(self._emit(match.end()).decode())
             word = _WORD_RE.match(self._buffer, self._at)
             end = word.end() if word else self._at
-            unclosed = _OPEN_RE.match(self._buffer, self._at)
-            if unclosed and unclosed.end() > end:
+            # What begins with a quote where the word ends is not closed: else it would be part of the word.
+            unclosed = _OPEN_RE.match(self._buffer, end)
+            if unclosed:
                 self._prefix = self._take(unclosed.end())
                 self._at = len(self._buffer)
                 continue

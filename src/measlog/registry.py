@@ -6,7 +6,7 @@ import enum
 import hashlib
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 from uuid import UUID
 
 from attrs import frozen
@@ -143,6 +143,10 @@ class EventType(enum.IntEnum):
         unknown._name_ = f"EV_0x{value:08x}"
         unknown._value_ = value
         return unknown
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        """By number: a number without a name is no member that could be found by one."""
+        return type(self), (int(self),)
 
     @property
     def known(self) -> bool:

@@ -12,7 +12,7 @@ __all__ = ["FILE", "HEX", "as_json", "log_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FILE = click.Path(path_type=str)
+FILE = click.Path(path_type=str, readable=False)
 """A path as given: whether it can be read is found out by reading it."""
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")

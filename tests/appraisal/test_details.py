@@ -24,7 +24,7 @@ from tests.appraisal.test_boundaries import FAILURE, INVOCATION, SUCCESS, action
 from tests.appraisal.test_captures import lab_manifest
 from tests.appraisal.test_impostors import both, component, release, standing_in
 from tests.appraisal.test_secure_boot import config, swap
-from tests.appraisal.test_unusual import judged
+from tests.appraisal.test_unusual import judged, with_oem
 
 GOOD = "flatcar-lab-good"
 
@@ -102,6 +102,21 @@ def test_a_grub_of_another_release_does_not_run_this_ones_commands() -> None:
 def test_an_id_that_is_no_text() -> None:
     for setting in (b"set oem_id=\xff", b"set linux_append=\xff"):
         assert judged(setting).status == "contraindicated"
+
+
+def test_settings_leave_only_the_oem_file_open() -> None:
+    """What a machine's OEM file contains is free where all that it did is known; no other file is."""
+    events = with_oem(b"set linux_append=quiet")
+    policy = ml.policy.flatcar(allowed_arguments=["quiet"])
+    verifier = ml.Verifier([lab_manifest(GOOD)], policy=policy)
+    places = [i for i, e in enumerate(events) if e.pcr == 9]
+    verdicts = {}
+    for i in places:
+        changed = [*events[:i], events[i].rehashed(b"another file"), *events[i + 1 :]]
+        verdicts[events[i].data] = verifier.appraise(machine(good_log().with_events(changed))).status
+    assert verdicts.pop(b"(hd0,gpt6)/grub.cfg\0") == "affirming"
+    assert set(verdicts.values()) == {"contraindicated"}
+    assert b"/flatcar/vmlinuz-a\0" in verdicts
 
 
 # The event that is blamed

@@ -189,6 +189,20 @@ def test_a_certificate_revoked_by_its_hash(time: bytes) -> None:
     assert harmless.status == "affirming"
 
 
+def lists(kind: UUID, entry: bytes) -> bytes:
+    """An EFI_SIGNATURE_LIST of one entry."""
+    return kind.bytes_le + struct.pack("<III", 28 + 16 + len(entry), 0, 16 + len(entry)) + bytes(16) + entry
+
+
+def test_every_list_of_dbx_is_looked_at() -> None:
+    """A list of another kind before the one that revokes is no end of it."""
+    body = x509.load_der_x509_certificate(db_certificate()).tbs_certificate_bytes
+    revoked = lists(X509_SHA256_LIST, hashlib.sha256(body).digest() + bytes(16))
+    for before in (lists(SHA256_LIST, bytes(32)), lists(X509_SHA256_LIST, bytes(48)), lists(UUID(int=1), b"?")):
+        result = appraise(ON, swap("dbx", config("dbx", before + revoked, SECURITY)))
+        assert "secureboot.authority-revoked" in codes(result)
+
+
 def authorities() -> list[bytes]:
     """The certificates that verified images in the good boot, behind the owner in the authority events."""
     found = []
@@ -249,6 +263,12 @@ def signed(**changed: tuple[Signer, ...]) -> ReferenceManifest:
         pytest.param(
             {"kernel": (itself(authorities()[0]),)}, {"secureboot.image-unverified"}, id="kernel by what verified shim"
         ),
+        # The first authority is the one of the first image alone.
+        pytest.param(
+            {"shim": (NOBODY,), "grub": (itself(authorities()[0]), itself(authorities()[1]))},
+            {"secureboot.authority-unused", "secureboot.image-unverified"},
+            id="the first authority for the second image",
+        ),
         pytest.param(
             {"shim": (itself(authorities()[1]),)},
             {"secureboot.authority-unused", "secureboot.image-unverified"},
@@ -263,6 +283,29 @@ def test_each_image_is_signed_under_an_authority_and_each_authority_signs_one(
     result = appraise(ON, manifests=[signed(**changed)])
     assert codes(result) == found
     assert "image signatures" not in {n.subject for n in result.not_covered}
+
+
+def test_findings_about_signatures_say_where() -> None:
+    result = appraise(ON, manifests=[signed(shim=(NOBODY,))])
+    place = next(i for i, e in enumerate(good_log().events) if is_named(e, "db", AUTHORITY)) + 1
+    assert {(f.code, f.pcr, f.event, f.message) for f in result.findings} == {
+        (
+            "secureboot.authority-unused",
+            7,
+            place,
+            "none of the images that were started is signed under 'db'",
+        ),
+        (
+            "secureboot.image-unverified",
+            4,
+            None,
+            "the image 1 that was started is signed under none of the authorities",
+        ),
+    }
+    unchecked = appraise(ON)
+    assert "no manifest says who signed each of the images that were started" in {
+        n.reason for n in unchecked.not_covered
+    }
 
 
 def test_a_chain_is_followed_from_any_of_its_certificates() -> None:
@@ -306,6 +349,9 @@ def test_a_digest_in_db_verifies_its_own_image_alone() -> None:
 
     manifests = [signed()]
     assert codes(appraise(ON, by_digest(started_image()), manifests=manifests)) == set()
+    # Nor does a revoked certificate's hash say anything of a digest that is no certificate.
+    revoking = swap("dbx", dbx(X509_SHA256_LIST, bytes(48)))
+    assert codes(appraise(ON, both(by_digest(started_image()), revoking), manifests=manifests)) == set()
     wrong = appraise(ON, by_digest(hashlib.sha256(b"another image").digest()), manifests=manifests)
     assert codes(wrong) == {"secureboot.authority-unused", "secureboot.image-unverified"}
 

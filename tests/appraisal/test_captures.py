@@ -194,3 +194,11 @@ def test_the_projects_own_captures() -> None:
     assert result.status == "contraindicated"
     assert any("init=/bin/sh" in text for text in events(tampered, result, "command.unexpected"))
     assert [f.observed for f in result.findings if f.code == "kernel.argument"] == ["init=/bin/sh"]
+
+
+def test_a_boot_that_cannot_be_predicted_is_not_covered() -> None:
+    """How GRUB on arm64 starts a kernel is not known: that is said, and nothing is compared with a guess."""
+    for name, secure_boot in (("arm64", True), ("arm64-sb-off", False)):
+        result = appraise(FIXTURES / name, [lab_manifest(name)], secure_boot=secure_boot)
+        assert (result.status, codes(result)) == ("warning", set())
+        assert {f.pcr for f in result.findings if f.code == "register.not-covered"} == {4, 8, 9, 14}

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Divergence", "Following", "Owner", "Predictions", "follow"]
 
 Owner = tuple[ReferenceManifest, Component]
+
+_JUDGED = frozenset({4, 8, 9})
+"""A boot of which one of these is unknown is no reference: nothing is compared with it."""
+
 _Key = tuple[int, bool, bytes | None]
 _MOST_SETTLED = 64
 """How many configurations of machines are remembered at a time."""
@@ -35,7 +39,7 @@ class Predictions:
         self._manifests: dict[int, ReferenceManifest] = {}
 
     def of(self, manifest: ReferenceManifest, *, secure_boot: bool, oem: bytes | None) -> tuple[PredictedBoot, ...]:
-        """The boots that end in a kernel; none of a manifest without GRUB."""
+        """The boots that end in a kernel and whose registers are known; none of a manifest without GRUB."""
         return self._of(self._boots, manifest, secure_boot=secure_boot, oem=oem)
 
     def with_settings(self, manifest: ReferenceManifest, *, secure_boot: bool, oem: bytes) -> tuple[PredictedBoot, ...]:
@@ -58,7 +62,8 @@ class Predictions:
         if key not in kept:
             self._manifests[id(manifest)] = manifest
             boots = predict(manifest, secure_boot=secure_boot, oem_grub_cfg=oem)
-            kept[key] = tuple(boot for boot in boots if boot.slot is not None)
+            known = (boot for boot in boots if not _JUDGED & boot.unknown.keys())
+            kept[key] = tuple(boot for boot in known if boot.slot is not None)
         return kept[key]
 
 

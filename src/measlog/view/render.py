@@ -243,7 +243,7 @@ def _checked_lines(checks: Iterable[Check], sentences: Mapping[str, str]) -> lis
         lines.append(span(f"  {rule}" + (f": {sentence}" if sentence else "")))
         for against, members in by_reference.items():
             where = ", ".join(filter(None, map(_where_checked, members)))
-            lines.append(span(f"    {where or 'the whole log'}: compared with {_clipped_raw(against)}", "dim"))
+            lines.append(span(f"    {where or 'in no register'}: compared with {_clipped_raw(against)}", "dim"))
     return lines
 
 

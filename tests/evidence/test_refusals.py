@@ -65,6 +65,8 @@ def without_a_bank() -> Evidence:
          "the quote covers no sha384 register; it covers sha256"),
         (lambda: evidence({"sha256": [0], "sha384": [0]}), {"bank": "sha512"}, "selection",
          "the quote covers no sha512 register; it covers sha256, sha384"),
+        (evidence, {"nonce": b""}, "nonce", "an empty nonce cannot show that a quote is fresh"),
+        (evidence, {"nonce": b"\1"}, "nonce", f"the quote answers the nonce {NONCE.hex()}, not 01"),
         (of_nothing, {}, "selection", "the quote covers no sha256 register; it covers no register at all"),
         (without_a_bank, {}, "bank", "the quote covers the bank sha384, of which the log has nothing"),
     ],

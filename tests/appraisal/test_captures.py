@@ -112,6 +112,10 @@ def test_a_manifest_that_did_not_look_at_usr_is_refused() -> None:
         result = ml.Verifier([unchecked], policy=policy, unsafe_unsigned_manifests=True).appraise(machine(log))
         assert result.status == status
         assert ("usr.unchecked" in codes(result)) is not allow
+    # Nor does it help that some other USR was verified: it is this kernel's that counts.
+    other = attrs.evolve(manifest, usr=tuple(attrs.evolve(u, root=bytes(32)) for u in manifest.usr))
+    result = ml.Verifier([other], policy=ml.policy.flatcar(), unsafe_unsigned_manifests=True).appraise(machine(log))
+    assert codes(result) == {"usr.unchecked"}
     good = ml.Verifier([manifest], policy=ml.policy.flatcar()).appraise(machine(log))
     assert "usr" in {c.rule for c in good.checked}
 

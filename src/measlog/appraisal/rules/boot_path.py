@@ -212,10 +212,9 @@ class BootPaths:
         }
         for manifest, component in owners.values():
             known = [usr for usr in manifest.usr if usr.root is not None and usr.root == component.verity_root]
-            unchecked = [usr for usr in manifest.usr if usr.status != "verified"]
             if any(usr.status == "verified" for usr in known):
                 report.check("usr", f"the root of USR's hash tree, as it was computed for the manifest {manifest.name}")
-            elif unchecked and not self.allow_unchecked_usr:
+            elif manifest.usr and not self.allow_unchecked_usr:
                 report.find(
                     "usr.unchecked",
                     f"the manifest {manifest.name} was built without checking USR against the kernel's root hash",

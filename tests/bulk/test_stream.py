@@ -140,35 +140,34 @@ from pathlib import Path
 from measlog.bulk.stream import verify_parquet
 from tests.bulk.fleets import verifier
 if __name__ == "__main__":
-    verify_parquet(sys.argv[1], sys.argv[2], verifier(), workers=int(sys.argv[3]))
+    tell = lambda progress: print(progress.done, flush=True)
+    verify_parquet(sys.argv[1], sys.argv[2], verifier(), workers=int(sys.argv[3]), progress=tell)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_at_any_point(fleet_file: Path, tmp_path: Path, workers: int) -> None:
-    """Killed outright after more and more time, until a run gets through; then the output is the undisturbed one."""
+    """Killed outright, before it began, as soon as it said a word, and a little later each time: nothing is lost."""
     script = tmp_path / "run.py"
     script.write_text(_RUN)
     whole, target = tmp_path / "whole.parquet", tmp_path / "out.parquet"
     verify_parquet(fleet_file, whole, verifier())
     command = [sys.executable, str(script), str(fleet_file), str(target), str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    killed, delay = 0, 0.6
-    while True:
-        run = subprocess.Popen(command, env=environment, start_new_session=True)
-        try:
-            run.wait(delay)
-        except subprocess.TimeoutExpired:
+    # How many lines of progress a run may print, and how long it may go on after the last of them, in seconds.
+    for lines, delay in [(0, 0.1), (1, 0.0), (2, 0.0), (2, 0.002), (1, 0.02), (2, 0.005)]:
+        with subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE) as run:
+            assert run.stdout is not None
+            for _ in range(lines):
+                run.stdout.readline()
+            time.sleep(delay)
             os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-            killed += 1
-            delay *= 1.25
-            time.sleep(0.1)
-        else:
-            break
-    assert killed > 1
-    assert run.returncode == 0
+        time.sleep(0.1)  # workers of that session end
+    last = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    counts = [int(word) for word in last.stdout.split()]
+    assert counts[0] > 0 or target.exists(), "nothing was gone on with"
+    assert counts[-1] == 90
     assert _digest(target) == _digest(whole)
 
 

@@ -11,6 +11,7 @@ from tests.conftest import FIXTURES
 from tests.formats.gpt_maker import entry, make_gpt
 from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
+from tests.interop import gomessages
 from tests.records.vectors import ROWS
 
 __all__ = ["seeds"]
@@ -66,6 +67,8 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pcr_file"].append((_CAPTURE / "quote.pcrs").read_bytes())
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
+    found["attest_tool_dump"].append(gomessages.encoded(gomessages.dump()))
+    found["go_tpm_tools"].append(gomessages.attestation(tail=gomessages.field(4, gomessages.field(1, b"zone"))))
     for path in sorted(FIXTURES.glob("fuzz/*/*")):
         if path.parent.name in found and path.suffix != ".md":
             found[path.parent.name].append(path.read_bytes())

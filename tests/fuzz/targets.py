@@ -17,6 +17,8 @@ from measlog.formats.blocks import BytesBlocks
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
+from measlog.interop.goattestation import AttestToolDump
+from measlog.interop.gotpmtools import GoTpmToolsAttestation
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
@@ -163,6 +165,8 @@ TARGETS: Mapping[str, Target] = {
     "quote": _quote,
     "pe": authenticode_digests,
     "fat": _fat,
+    "attest_tool_dump": AttestToolDump.from_json,
+    "go_tpm_tools": GoTpmToolsAttestation.from_bytes,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
 }
 

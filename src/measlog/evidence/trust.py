@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from measlog.errors import FormatError, KeyTrustError
 from measlog.evidence.keys import AkTrust, AttestationKey
@@ -45,16 +46,23 @@ _TPM2_TOOLS_MAGIC = struct.pack(">II", 0xBADCC0DE, 1)
 
 
 def verify_ak_certificate(
-    ak: AttestationKey | bytes, chain: bytes, roots: bytes, *, now: datetime | None = None
+    ak: AttestationKey | bytes,
+    chain: bytes,
+    roots: bytes,
+    *,
+    now: datetime | None = None,
+    unsafe_unstated_usage: bool = False,
 ) -> AttestationKey:
     """Accept an AK because a certificate says what it is. ``chain`` and ``roots`` are PEM, the AK's certificate first.
 
-    Returns the key with ``trust`` set to ``chain``. Raises :class:`~measlog.errors.KeyTrustError`.
+    ``unsafe_unstated_usage`` accepts a certificate for digital signatures that has no extended key usage, as those of
+    Google Cloud: safe only with roots that certify keys of TPMs and nothing else. Returns the key with ``trust`` set to
+    ``chain``. Raises :class:`~measlog.errors.KeyTrustError`.
     """
     key = AttestationKey.load(ak)
     certificates = _load(chain, "certificate chain of the AK")
     # 1. The certificate is for an attestation key, and its chain ends in a root that the verifier names (A16).
-    _verify_chain(certificates, roots, TCG_KP_AIK_CERTIFICATE, now)
+    _verify_chain(certificates, roots, TCG_KP_AIK_CERTIFICATE, now, unstated=unsafe_unstated_usage)
     # 2. It is for this very key.
     if AttestationKey.load(_public(certificates[0])).fingerprint != key.fingerprint:
         raise KeyTrustError("the certificate is for another key", check="ak-certificate")
@@ -204,16 +212,33 @@ def _load(pem: bytes, what: str) -> list[x509.Certificate]:
 
 
 def _verify_chain(
-    certificates: Sequence[x509.Certificate], roots: bytes, usage: x509.ObjectIdentifier, now: datetime | None
+    certificates: Sequence[x509.Certificate],
+    roots: bytes,
+    usage: x509.ObjectIdentifier,
+    now: datetime | None,
+    *,
+    unstated: bool = False,
 ) -> None:
-    """RFC 5280 path validation to the given roots, and the extended key usage of the leaf."""
+    """RFC 5280 path validation to the given roots, and the extended key usages of the chain."""
+    allowed = {usage, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    if unstated:
+        # Google's intermediate states the usage of EK certificates alone and certifies attestation keys too.
+        allowed.add(TCG_KP_EK_CERTIFICATE)
+
+    def check_ca(_policy: object, _certificate: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
+        # The usages of a CA bound those of what it certifies; RFC 5280 leaves it open, all implementations do so.
+        if usages is not None and allowed.isdisjoint(usages):
+            raise ValueError("a CA of the chain is for other purposes")
+
     store = x509.verification.Store(_load(roots, "roots"))
     verifier = (
         x509.verification.PolicyBuilder()
         .store(store)
         .time((now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None))
         .extension_policies(
-            ca_policy=x509.verification.ExtensionPolicy.webpki_defaults_ca(),
+            ca_policy=x509.verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
+                x509.ExtendedKeyUsage, x509.verification.Criticality.AGNOSTIC, check_ca
+            ),
             ee_policy=x509.verification.ExtensionPolicy.permit_all(),
         )
         .build_client_verifier()
@@ -223,6 +248,8 @@ def _verify_chain(
         verifier.verify(leaf, intermediates)
     except x509.verification.VerificationError as error:
         raise KeyTrustError(f"the certificate chain does not end in a given root: {error}", check="chain") from None
+    if unstated and _may_sign(leaf):
+        return
     if usage not in _usages(leaf):
         raise KeyTrustError(f"the certificate is not for this purpose ({usage.dotted_string})", check="key-usage")
 
@@ -232,6 +259,16 @@ def _usages(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
         return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except (x509.ExtensionNotFound, ValueError):
         return ()
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    """Whether digital signatures are among the key usages of a certificate without any extended key usage."""
+    try:
+        extensions = certificate.extensions
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return usage.digital_signature and all(e.oid != x509.ExtendedKeyUsage.oid for e in extensions)
 
 
 def _vouched(key: AttestationKey, trust: Literal["chain", "credential"]) -> AttestationKey:

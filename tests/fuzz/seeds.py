@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from measlog import EventLog
+import attrs
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from measlog import EventLog, ReferenceManifest, SignedManifest
+from measlog.interop import cbor, corim
 from measlog.registry import EventType
 from tests.conftest import FIXTURES
 from tests.formats.gpt_maker import entry, make_gpt
@@ -67,6 +71,11 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pcr_file"].append((_CAPTURE / "quote.pcrs").read_bytes())
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
+    manifest = SignedManifest.from_bytes((_CAPTURE / "manifest.dsse.json").read_bytes()).envelope.payload
+    small = attrs.evolve(ReferenceManifest.from_json(manifest), disk=None, grub=None, boot_paths=(), usr=())
+    found["corim"].append(corim.to_unsigned(small))
+    found["signed_corim"].append(corim.sign(small, ec.derive_private_key(5, ec.SECP256R1()), signer="seed"))
+    found["cbor"] += found["signed_corim"] + [cbor.encode({1: [None, True, -5, "text", {"a": cbor.Tag(99, b"b")}]})]
     found["attest_tool_dump"].append(gomessages.encoded(gomessages.dump()))
     found["go_tpm_tools"].append(gomessages.attestation(tail=gomessages.field(4, gomessages.field(1, b"zone"))))
     for path in sorted(FIXTURES.glob("fuzz/*/*")):

@@ -17,6 +17,8 @@ from measlog.formats.blocks import BytesBlocks
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
+from measlog.interop import cbor
+from measlog.interop.corim import Corim, SignedCorim
 from measlog.interop.goattestation import AttestToolDump
 from measlog.interop.gotpmtools import GoTpmToolsAttestation
 from measlog.interop.tpm2tools import to_yaml
@@ -152,6 +154,12 @@ def _fat(data: bytes) -> object:
     return volume
 
 
+def _cbor(data: bytes) -> object:
+    value = cbor.decode(data)
+    assert cbor.decode(cbor.encode(value)) == value
+    return value
+
+
 TARGETS: Mapping[str, Target] = {
     "log": _log,
     "framing": _framing,
@@ -167,6 +175,9 @@ TARGETS: Mapping[str, Target] = {
     "fat": _fat,
     "attest_tool_dump": AttestToolDump.from_json,
     "go_tpm_tools": GoTpmToolsAttestation.from_bytes,
+    "cbor": _cbor,
+    "corim": Corim.unsafe_from_unsigned,
+    "signed_corim": SignedCorim.from_bytes,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"evidence-formats.md": ["sha256 109"]}
+PAGES = {"evidence-formats.md": ["sha256 70"], "corim-ear.md": ["True", "affirming {'executables': 3}"]}
 
 
 @pytest.mark.parametrize("page", PAGES)

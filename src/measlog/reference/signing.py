@@ -33,6 +33,7 @@ __all__ = [
     "Signer",
     "key_id",
     "load_public_key",
+    "load_signer",
     "pre_authentication_encoding",
     "sign",
 ]
@@ -194,7 +195,7 @@ def sign(manifest: ReferenceManifest, private_key: PrivateKey | Signer | bytes |
 
 def sign_payload(payload_type: str, payload: bytes, private_key: PrivateKey | Signer | bytes | str) -> bytes:
     """A DSSE envelope of any payload type with one signature."""
-    public, signer = _signer(private_key)
+    public, signer = load_signer(private_key)
     message = pre_authentication_encoding(payload_type, payload)
     signature = signer(message)
     if not _verifies(public, signature, message):
@@ -246,7 +247,8 @@ def _verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _signer(private_key: PrivateKey | Signer | bytes | str) -> tuple[PublicKey, Callable[[bytes], bytes]]:
+def load_signer(private_key: PrivateKey | Signer | bytes | str) -> tuple[PublicKey, Callable[[bytes], bytes]]:
+    """The public half of a signing key, and what signs with it (ECDSA signatures as DER); ManifestError for others."""
     loaded: object = private_key
     if isinstance(private_key, bytes | str):
         pem = private_key.encode() if isinstance(private_key, str) else private_key

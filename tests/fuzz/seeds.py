@@ -12,6 +12,7 @@ from measlog import EventLog, ReferenceManifest, SignedManifest
 from measlog.interop import cbor, corim
 from measlog.registry import EventType
 from tests.conftest import FIXTURES
+from tests.evidence import tdx_maker
 from tests.formats.gpt_maker import entry, make_gpt
 from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
@@ -71,6 +72,7 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pcr_file"].append((_CAPTURE / "quote.pcrs").read_bytes())
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
+    found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]
     manifest = SignedManifest.from_bytes((_CAPTURE / "manifest.dsse.json").read_bytes()).envelope.payload
     small = attrs.evolve(ReferenceManifest.from_json(manifest), disk=None, grub=None, boot_paths=(), usr=())
     found["corim"].append(corim.to_unsigned(small))

@@ -16,6 +16,7 @@ from measlog.evidence.quote import Quote
 from measlog.formats.blocks import BytesBlocks
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
+from measlog.formats.tdx import parse_tdx_quote
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
 from measlog.interop import cbor
 from measlog.interop.corim import Corim, SignedCorim
@@ -178,6 +179,7 @@ TARGETS: Mapping[str, Target] = {
     "cbor": _cbor,
     "corim": Corim.unsafe_from_unsigned,
     "signed_corim": SignedCorim.from_bytes,
+    "tdx_quote": parse_tdx_quote,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
 }
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"evidence-formats.md": ["sha256 70"], "corim-ear.md": ["True", "affirming {'executables': 3}"]}
+PAGES = {
+    "evidence-formats.md": ["sha256 70", "tcb-status revocation qe-identity mrtd"],
+    "corim-ear.md": ["True", "affirming {'executables': 3}"],
+}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -29,7 +29,13 @@ try:
 except ImportError:  # older releases have it among the others
     from cryptography.hazmat.primitives.ciphers.modes import CFB
 
-__all__ = ["CredentialChallenge", "verify_ak_certificate", "verify_ek_certificate"]
+__all__ = [
+    "CredentialChallenge",
+    "load_certificates",
+    "verify_ak_certificate",
+    "verify_ek_certificate",
+    "verify_path",
+]
 
 TCG_KP_EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
 TCG_KP_AIK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.3")
@@ -60,7 +66,7 @@ def verify_ak_certificate(
     ``chain``. Raises :class:`~measlog.errors.KeyTrustError`.
     """
     key = AttestationKey.load(ak)
-    certificates = _load(chain, "certificate chain of the AK")
+    certificates = load_certificates(chain, "certificate chain of the AK")
     # 1. The certificate is for an attestation key, and its chain ends in a root that the verifier names (A16).
     _verify_chain(certificates, roots, TCG_KP_AIK_CERTIFICATE, now, unstated=unsafe_unstated_usage)
     # 2. It is for this very key.
@@ -74,7 +80,7 @@ def verify_ek_certificate(chain: bytes, roots: bytes, *, now: datetime | None = 
 
     Raises :class:`~measlog.errors.KeyTrustError`.
     """
-    certificates = _load(chain, "certificate chain of the EK")
+    certificates = load_certificates(chain, "certificate chain of the EK")
     _verify_chain(certificates, roots, TCG_KP_EK_CERTIFICATE, now)
     return certificates[0]
 
@@ -204,7 +210,8 @@ def _public(certificate: x509.Certificate) -> rsa.RSAPublicKey | ec.EllipticCurv
     return key
 
 
-def _load(pem: bytes, what: str) -> list[x509.Certificate]:
+def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+    """The certificates in PEM, at least one; FormatError where they cannot be read."""
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
@@ -230,10 +237,27 @@ def _verify_chain(
         if usages is not None and allowed.isdisjoint(usages):
             raise ValueError("a CA of the chain is for other purposes")
 
-    store = x509.verification.Store(_load(roots, "roots"))
+    verify_path(certificates, load_certificates(roots, "roots"), now, check_ca)
+    leaf = certificates[0]
+    if unstated and _may_sign(leaf):
+        return
+    if usage not in _usages(leaf):
+        raise KeyTrustError(f"the certificate is not for this purpose ({usage.dotted_string})", check="key-usage")
+
+
+def verify_path(
+    certificates: Sequence[x509.Certificate],
+    roots: list[x509.Certificate],
+    now: datetime | None,
+    check_ca: Callable[[object, x509.Certificate, x509.ExtendedKeyUsage | None], None],
+) -> None:
+    """RFC 5280 path validation of a chain, leaf first, to given roots; KeyTrustError where there is no path.
+
+    ``check_ca`` judges the extended key usages of each CA and raises ValueError; those of the leaf are the caller's.
+    """
     verifier = (
         x509.verification.PolicyBuilder()
-        .store(store)
+        .store(x509.verification.Store(roots))
         .time((now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None))
         .extension_policies(
             ca_policy=x509.verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
@@ -248,10 +272,6 @@ def _verify_chain(
         verifier.verify(leaf, intermediates)
     except x509.verification.VerificationError as error:
         raise KeyTrustError(f"the certificate chain does not end in a given root: {error}", check="chain") from None
-    if unstated and _may_sign(leaf):
-        return
-    if usage not in _usages(leaf):
-        raise KeyTrustError(f"the certificate is not for this purpose ({usage.dotted_string})", check="key-usage")
 
 
 def _usages(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import shutil
 import subprocess
@@ -18,7 +19,14 @@ from cryptography.x509.oid import NameOID
 
 import measlog as ml
 from measlog.errors import FormatError, KeyTrustError
-from measlog.evidence.trust import CredentialChallenge, make_credential, verify_ak_certificate, verify_ek_certificate
+from measlog.evidence.trust import (
+    CredentialChallenge,
+    load_certificate,
+    load_certificates,
+    make_credential,
+    verify_ak_certificate,
+    verify_ek_certificate,
+)
 from tests.conftest import FIXTURES
 
 EK_ROOT = (FIXTURES / "lab" / "keys" / "ek-ca.crt").read_bytes()
@@ -179,6 +187,27 @@ def test_a_ca_for_other_purposes_certifies_no_tpm() -> None:
             continue
         with pytest.raises(KeyTrustError, match="for other purposes"):
             verify_ak_certificate(AK, chain, pem(authority.root), now=NOW)
+
+
+def test_certificates_that_cryptography_reads_by_half_are_an_error(authority: Authority) -> None:
+    """It has errors of its own for versions and extensions, which are no ValueError."""
+    good = authority.certify(AK, usage=AK_USAGE).public_bytes(Encoding.DER)
+    version = good.index(bytes.fromhex("a003020102"))
+    odd = good[: version + 4] + b"\x03" + good[version + 5 :]
+    assert len(odd) == len(good)
+    body = base64.encodebytes(odd)
+    with pytest.raises(FormatError, match="valid X509 version"):
+        load_certificates(b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n", "chain")
+    with pytest.raises(FormatError, match="path: no certificate"):
+        load_certificate(odd, "path")
+    # An extension that is there twice is found when extensions are looked at.
+    first = x509.load_der_x509_certificate(good).extensions[0]
+    assert first.oid == x509.BasicConstraints.oid
+    twice = good.replace(bytes.fromhex("0603551d23"), bytes.fromhex("0603551d13"))
+    assert twice != good
+    chain = pem(x509.load_der_x509_certificate(twice), authority.middle)
+    with pytest.raises(KeyTrustError):
+        verify_ak_certificate(AK, chain, pem(authority.root), now=NOW)
 
 
 def test_what_is_no_certificate_is_an_error(authority: Authority) -> None:

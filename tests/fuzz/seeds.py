@@ -16,7 +16,7 @@ from tests.evidence import tdx_maker
 from tests.formats.gpt_maker import entry, make_gpt
 from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
-from tests.interop import gomessages
+from tests.interop import gomessages, test_clouds
 from tests.records.vectors import ROWS
 
 __all__ = ["seeds"]
@@ -73,6 +73,8 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
     found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]
+    found["hcl_report"] += [test_clouds.report(), test_clouds.report(kind=2)]
+    found["nitrotpm"] += [test_clouds.document(), test_clouds.document(tagged=False)]
     manifest = SignedManifest.from_bytes((_CAPTURE / "manifest.dsse.json").read_bytes()).envelope.payload
     small = attrs.evolve(ReferenceManifest.from_json(manifest), disk=None, grub=None, boot_paths=(), usr=())
     found["corim"].append(corim.to_unsigned(small))

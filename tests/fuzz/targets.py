@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from measlog import EventLog
-from measlog.errors import FormatError, ReplayError
+from measlog.errors import FormatError, ReplayError, SignatureError
 from measlog.evidence.quote import Quote
 from measlog.formats.blocks import BytesBlocks
 from measlog.formats.fat import FatVolume
@@ -22,6 +22,8 @@ from measlog.interop import cbor
 from measlog.interop.corim import Corim, SignedCorim
 from measlog.interop.goattestation import AttestToolDump
 from measlog.interop.gotpmtools import GoTpmToolsAttestation
+from measlog.interop.hcl import HclReport
+from measlog.interop.nitrotpm import NitroTpmDocument
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
@@ -155,6 +157,15 @@ def _fat(data: bytes) -> object:
     return volume
 
 
+def _hcl(data: bytes) -> object:
+    read = HclReport.from_bytes(data)
+    try:
+        read.unsafe_claimed_ak()
+    except SignatureError:
+        raise FormatError("no attestation key") from None
+    return read
+
+
 def _cbor(data: bytes) -> object:
     value = cbor.decode(data)
     assert cbor.decode(cbor.encode(value)) == value
@@ -180,6 +191,8 @@ TARGETS: Mapping[str, Target] = {
     "corim": Corim.unsafe_from_unsigned,
     "signed_corim": SignedCorim.from_bytes,
     "tdx_quote": parse_tdx_quote,
+    "hcl_report": _hcl,
+    "nitrotpm": NitroTpmDocument.from_bytes,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
 }
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import attrs
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import measlog as ml
@@ -35,6 +35,7 @@ def manifest(**changes: Any) -> ml.ReferenceManifest:
     return changed
 
 
+SMALL = manifest(disk=None, grub=None, boot_paths=(), usr=())
 BOUNDS = {"not_before": NOW - dt.timedelta(days=1), "expires": NOW + dt.timedelta(days=30)}
 
 
@@ -48,7 +49,7 @@ def test_a_manifest_comes_back_equal(key: Any) -> None:
     assert got.signed_by == (key_id(key.public_key()),)
 
 
-@pytest.mark.parametrize("changes", [{}, BOUNDS, {"not_before": None}, {"expires": None}])
+@pytest.mark.parametrize("changes", [{}, BOUNDS, {**BOUNDS, "not_before": None}, {"expires": None}])
 def test_documents_are_valid_by_the_drafts_rules(changes: dict[str, Any]) -> None:
     """The rules are the draft's, the judge is the cddl package; see corim.cddl."""
     pycddl = pytest.importorskip("pycddl")
@@ -96,6 +97,17 @@ def test_pem_keys_are_taken_too() -> None:
     )
     public = P256.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert SignedCorim.from_bytes(corim.sign(manifest(), private, signer="s")).verify(keys=[public]) == manifest()
+
+
+def test_a_signer_that_signs_something_else_is_noticed() -> None:
+    class Broken:
+        public_key = P256.public_key()
+
+        def sign(self, data: bytes) -> bytes:
+            return P256.sign(data + b"x", ec.ECDSA(hashes.SHA256()))
+
+    with pytest.raises(ManifestError, match="just made does not verify"):
+        corim.sign(SMALL, Broken(), signer="s")
 
 
 # What is refused.
@@ -159,7 +171,7 @@ def test_a_message_of_another_kind_is_no_corim() -> None:
 
 def test_the_signatures_own_validity_counts() -> None:
     meta = encode({0: {0: "s"}, 1: {1: Tag(1, int(NOW.timestamp()) - 5)}})
-    refused(resign(to_unsigned(manifest()), meta=meta), "the signature of .* expired")
+    refused(resign(to_unsigned(SMALL), meta=meta), "the signature of .* expired")
     for broken in (
         {0: {0: "s"}, 1: {0: Tag(1, 5)}},
         {0: {}, 1: {1: 5}},
@@ -168,9 +180,9 @@ def test_the_signatures_own_validity_counts() -> None:
         5,
     ):
         with pytest.raises(FormatError):
-            SignedCorim.from_bytes(resign(to_unsigned(manifest()), meta=encode(broken))).verify(keys=[KEY.public_key()])
+            SignedCorim.from_bytes(resign(to_unsigned(SMALL), meta=encode(broken))).verify(keys=[KEY.public_key()])
     with pytest.raises(FormatError, match="corim-meta"):
-        SignedCorim.from_bytes(resign(to_unsigned(manifest()), meta=5)).verify(keys=[KEY.public_key()])
+        SignedCorim.from_bytes(resign(to_unsigned(SMALL), meta=5)).verify(keys=[KEY.public_key()])
 
 
 def with_triples(change: Any) -> bytes:
@@ -196,7 +208,7 @@ def test_triples_that_say_something_else_than_the_manifest_are_refused() -> None
 # Documents of others.
 
 
-def theirs(mval: Any = None, **document: Any) -> bytes:
+def theirs(mval: Any = None, key: Any = None, **document: Any) -> bytes:
     """Like the draft's example comid-integrity-registers, with digests that hashlib makes."""
     values = {
         14: {
@@ -209,7 +221,7 @@ def theirs(mval: Any = None, **document: Any) -> bytes:
     comid = {
         1: {0: bytes(16)},
         2: [{0: "ACME Inc.", 1: Tag(32, "https://acme.example"), 2: [0]}],
-        4: {0: [[environment, [{1: mval or values}]]]},
+        4: {0: [[environment, [{1: mval or values} | ({} if key is None else {0: key})]]]},
     }
     fields = {0: bytes(16), 1: [Tag(506, encode(comid))], **{int(k[1:]): v for k, v in document.items()}}
     return encode(Tag(501, fields))
@@ -228,6 +240,8 @@ def test_documents_of_others_give_their_register_values() -> None:
     assert value.key is None
     with pytest.raises(ManifestError, match="holds no manifest of measlog"):
         read.manifest()
+    tagged = Corim.unsafe_from_unsigned(theirs(key=Tag(37, bytes(16)))).reference_values
+    assert tagged[0].key == bytes(16)
     keyed = Corim.unsafe_from_unsigned(theirs({2: [[1, bytes(32)]], 11: "name"})).reference_values
     assert keyed[0].digests == {"sha256": bytes(32)}
 
@@ -245,6 +259,9 @@ def test_documents_of_others_give_their_register_values() -> None:
         (theirs(f1=[Tag(506, encode({1: {}, 4: {0: [[{}]]}}))]), "1 elements instead of two"),
         (theirs(f1=[Tag(506, encode({1: {}, 4: {0: [[{}, [{0: [], 1: {}}]]]}}))]), "mkey"),
         (theirs(f0=5), "corim.id"),
+        (theirs({4: Tag(560, b"{}")}, key=corim.MANIFEST_KEY, f4={}), "no end of validity"),
+        (theirs({4: b"{}"}, key=corim.MANIFEST_KEY), "raw-value: expected tagged bytes"),
+        (theirs({4: Tag(563, [b"", b""])}, key=corim.MANIFEST_KEY), "raw-value: expected tagged bytes"),
         (theirs({2: []}), "mval.digests: expected a list"),
         (theirs({2: [[1, bytes(31)]]}), "sha256 of 31 bytes"),
         (theirs({2: [[1, bytes(32)], ["sha-256", bytes(32)]]}), "sha256 is there twice"),
@@ -260,9 +277,7 @@ def test_what_the_draft_forbids_is_refused_with_its_place(raw: bytes, said: str)
     assert said in str(caught.value)
 
 
-SMALL = manifest(disk=None, grub=None, boot_paths=(), usr=())
-
-
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**53),
     st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=40),

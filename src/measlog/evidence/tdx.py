@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from measlog.errors import EvidenceError, KeyTrustError, NonceError, ReplayError, SignatureError
-from measlog.evidence.trust import load_certificates, verify_path
+from measlog.evidence.trust import UNREADABLE, load_certificates, verify_path
 from measlog.formats.tdx import PCK_CERTIFICATE_CHAIN, TdReport, TdxQuoteFields, parse_tdx_quote
 from measlog.log import EventLog, ReplayedLog
 
@@ -216,7 +216,7 @@ def _platform_key(fields: TdxQuoteFields, roots: bytes, now: datetime | None) ->
         extensions.get_extension_for_oid(_SGX_EXTENSIONS)
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
         key: Any = leaf.public_key()
-    except (x509.ExtensionNotFound, ValueError) as error:
+    except (x509.ExtensionNotFound, *UNREADABLE) as error:
         raise KeyTrustError(f"the certificate is no PCK certificate: {error}", check="pck-certificate") from None
     if constraints.ca or not usage.digital_signature or not isinstance(key, ec.EllipticCurvePublicKey):
         raise KeyTrustError("the certificate is not for signing reports", check="pck-certificate")

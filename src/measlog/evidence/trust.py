@@ -15,6 +15,7 @@ from typing import Literal
 
 from attrs import field, frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
@@ -30,7 +31,9 @@ except ImportError:  # older releases have it among the others
     from cryptography.hazmat.primitives.ciphers.modes import CFB
 
 __all__ = [
+    "UNREADABLE",
     "CredentialChallenge",
+    "load_certificate",
     "load_certificates",
     "verify_ak_certificate",
     "verify_ek_certificate",
@@ -39,6 +42,15 @@ __all__ = [
 
 TCG_KP_EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
 TCG_KP_AIK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.3")
+
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises for a certificate, its extensions or its key that cannot be read."""
 
 _SECRET_SIZE = 32
 _AES_BITS = 128
@@ -203,7 +215,7 @@ def _sized(data: bytes) -> bytes:
 def _public(certificate: x509.Certificate) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     try:
         key = certificate.public_key()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise KeyTrustError(f"the key of a certificate cannot be read: {error}", check="certificate") from None
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise KeyTrustError(f"a certificate for a {type(key).__name__} is not for a key of a TPM", check="certificate")
@@ -214,8 +226,16 @@ def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     """The certificates in PEM, at least one; FormatError where they cannot be read."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise FormatError(f"the {what} cannot be read: {error}", path="certificates", clause="RFC 5280") from None
+
+
+def load_certificate(der: bytes, path: str) -> x509.Certificate:
+    """A certificate in DER; FormatError, with ``path``, where there is none."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except UNREADABLE as error:
+        raise FormatError(f"no certificate: {error}", path=path, clause="RFC 5280") from None
 
 
 def _verify_chain(
@@ -270,14 +290,14 @@ def verify_path(
     leaf, *intermediates = certificates
     try:
         verifier.verify(leaf, intermediates)
-    except x509.verification.VerificationError as error:
+    except (x509.verification.VerificationError, *UNREADABLE) as error:
         raise KeyTrustError(f"the certificate chain does not end in a given root: {error}", check="chain") from None
 
 
 def _usages(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
     try:
         return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
 
 
@@ -286,7 +306,7 @@ def _may_sign(certificate: x509.Certificate) -> bool:
     try:
         extensions = certificate.extensions
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
     return usage.digital_signature and all(e.oid != x509.ExtendedKeyUsage.oid for e in extensions)
 

@@ -201,7 +201,7 @@ def sign(manifest: ReferenceManifest, private_key: PrivateKey | Signer | bytes |
         }
     )
     payload = to_unsigned(manifest)
-    message = Sign1(protected_raw=protected, protected={}, unprotected={}, payload=payload, signature=b"")
+    message = Sign1(protected_raw=protected, payload=payload, signature=b"")
     signature = raw_signature(public, make(message.to_be_signed))
     made = encode(Tag(SIGN1_TAG, [protected, {}, payload, signature]))
     if not _verifies(Sign1.from_bytes(made, size=_SIZE), public):
@@ -213,11 +213,9 @@ def to_unsigned(manifest: ReferenceManifest) -> bytes:
     """The manifest as an unsigned CoRIM, the same bytes for the same manifest."""
     name = f"{manifest.name} {manifest.version}"
     environment = {0: {2: manifest.name}}
-    triples = [[environment, [_measurement(key, digests) for key, digests in _programs(manifest)]]]
-    if not triples[0][1]:
-        triples = []
+    programs = [_measurement(key, digests) for key, digests in _programs(manifest)]
     raw = {0: MANIFEST_KEY, 1: {4: Tag(BYTES_TAG, manifest.to_json())}}
-    triples.append([environment, [raw]])
+    triples = [[environment, programs], [environment, [raw]]]
     comid = {1: {0: manifest.name, 1: manifest.version}, 4: {0: triples}}
     document: dict[int, Any] = {0: name, 1: [Tag(COMID_TAG, encode(comid))]}
     if manifest.expires is not None:  # a beginning without an end is nothing that CoRIM can say

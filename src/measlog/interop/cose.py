@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Self
 
 from attrs import field, frozen
@@ -25,6 +24,7 @@ ALG, CRITICAL, CONTENT_TYPE, KEY_ID = 1, 2, 3, 4
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 _CLAUSE = "RFC 9052, 4.2"
+_HEADER_SIZE = 1 << 16
 EDDSA = -8
 # RFC 9053, 2.1, each with the curve that RFC 9864 binds it to, so that a key has one algorithm and no choice.
 _ECDSA: dict[str, tuple[int, hashes.HashAlgorithm]] = {
@@ -56,14 +56,29 @@ def raw_signature(key: PublicKey, signature: bytes) -> bytes:
 class Sign1:
     """A COSE_Sign1 as read: anybody's bytes until :meth:`verify` has been asked.
 
-    ``protected`` is the map that the signature covers, ``protected_raw`` its bytes.
+    ``protected`` is the map that the signature covers; it is read from ``protected_raw``, its bytes.
     """
 
     protected_raw: bytes = field(validator=instance_of(bytes), repr=False)
-    protected: Mapping[Any, Any] = field(repr=False)
-    unprotected: Mapping[Any, Any] = field(repr=False)
+    unprotected: Mapping[Any, Any] = field(factory=dict, repr=False)
     payload: bytes = field(validator=instance_of(bytes), repr=False)
     signature: bytes = field(validator=instance_of(bytes), repr=False)
+    protected: Mapping[Any, Any] = field(init=False, repr=False)
+
+    @protected.default
+    def _read_protected(self) -> Mapping[Any, Any]:
+        try:
+            protected = decode(self.protected_raw, size=_HEADER_SIZE) if self.protected_raw else {}
+        except FormatError as error:
+            raise error.inside("protected") from None
+        if not isinstance(protected, dict) or not isinstance(self.unprotected, dict):
+            raise FormatError("expected maps of header parameters", path="protected", clause="RFC 9052, 3")
+        both = [key for key in protected if key in self.unprotected]
+        if both:
+            raise FormatError(f"the parameter {both[0]} is protected and not", path="unprotected", clause="RFC 9052, 3")
+        if CRITICAL in protected or CRITICAL in self.unprotected:
+            raise UnsupportedError("critical header parameters", path="protected", clause="RFC 9052, 3.1")
+        return protected
 
     @classmethod
     def from_bytes(cls, data: bytes, *, size: int, tag: bool | None = True) -> Self:
@@ -79,31 +94,12 @@ class Sign1:
         if not isinstance(body, list) or len(body) != 4:
             raise FormatError("expected the four elements of a COSE_Sign1", offset=0, clause=_CLAUSE)
         protected_raw, unprotected, payload, signature = body
-        if not isinstance(protected_raw, bytes):
-            raise FormatError("expected a byte string", path="protected", clause=_CLAUSE)
-        try:
-            protected = decode(protected_raw, size=size) if protected_raw else {}
-        except FormatError as error:
-            raise error.inside("protected") from None
-        if not isinstance(protected, dict) or not isinstance(unprotected, dict):
-            raise FormatError("expected maps of header parameters", path="protected", clause="RFC 9052, 3")
-        both = [key for key in protected if key in unprotected]
-        if both:
-            raise FormatError(f"the parameter {both[0]} is protected and not", path="unprotected", clause="RFC 9052, 3")
-        if CRITICAL in protected or CRITICAL in unprotected:
-            raise UnsupportedError("critical header parameters", path="protected", clause="RFC 9052, 3.1")
         if payload is None:
             raise UnsupportedError("a detached payload", path="payload", clause=_CLAUSE)
-        for name, one in (("payload", payload), ("signature", signature)):
+        for name, one in (("protected", protected_raw), ("payload", payload), ("signature", signature)):
             if not isinstance(one, bytes):
                 raise FormatError("expected a byte string", path=name, clause=_CLAUSE)
-        return cls(
-            protected_raw=protected_raw,
-            protected=MappingProxyType(protected),
-            unprotected=MappingProxyType(unprotected),
-            payload=payload,
-            signature=signature,
-        )
+        return cls(protected_raw=protected_raw, unprotected=unprotected, payload=payload, signature=signature)
 
     @property
     def to_be_signed(self) -> bytes:

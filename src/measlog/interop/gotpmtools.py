@@ -12,12 +12,11 @@ from typing import Literal, Self
 
 from attrs import field, frozen
 from attrs.validators import deep_iterable, instance_of
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from measlog.errors import FormatError, KeyTrustError, LimitExceededError
 from measlog.evidence import AttestationKey, Evidence, Quote
-from measlog.evidence.trust import verify_ak_certificate
+from measlog.evidence.trust import load_certificate, verify_ak_certificate
 from measlog.formats.protobuf import LEN, VARINT, WireField, message
 from measlog.interop.quoted import QuotedBank, quote_of, sized_public
 from measlog.limits import DEFAULT_LIMITS, Limits
@@ -151,7 +150,10 @@ class GoTpmToolsAttestation:
         """
         if not self.certificates:
             raise KeyTrustError("the message carries no certificate for its key", check="ak-certificate")
-        chain = b"".join(_pem(der, f"certificates[{i}]") for i, der in enumerate(self.certificates))
+        chain = b"".join(
+            load_certificate(der, f"certificates[{i}]").public_bytes(Encoding.PEM)
+            for i, der in enumerate(self.certificates)
+        )
         return verify_ak_certificate(self.ak_public, chain, roots, now=now, unsafe_unstated_usage=unsafe_unstated_usage)
 
 
@@ -228,10 +230,3 @@ def _tee(snp: list[WireField], tdx: list[WireField]) -> TeeAttestation | None:
     if snp:
         return TeeAttestation(kind="sev-snp", raw=_bytes(snp))
     return TeeAttestation(kind="tdx", raw=_bytes(tdx)) if tdx else None
-
-
-def _pem(der: bytes, path: str) -> bytes:
-    try:
-        return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
-    except ValueError as error:
-        raise FormatError(f"no certificate: {error}", path=path, clause="RFC 5280") from None

@@ -62,11 +62,8 @@ def test_the_functions_of_the_clouds_page_do_what_they_say(monkeypatch: pytest.M
     assert (verified.ak_trust, verified.bank) == ("chain", "sha256")
 
     report_data = HclReport.from_bytes(test_clouds.report()).expected_report_data
-    monkeypatch.setattr(
-        tdx.TdxQuote.verify,
-        "__kwdefaults__",
-        {**tdx.TdxQuote.verify.__kwdefaults__, "qe_signers": (tdx_maker.QE_SIGNER,)},
-    )
+    defaults = {**(tdx.TdxQuote.verify.__kwdefaults__ or {}), "qe_signers": (tdx_maker.QE_SIGNER,)}
+    monkeypatch.setattr(tdx.TdxQuote.verify, "__kwdefaults__", defaults)
     quote = tdx_maker.quote(tdx_maker.body(report_data=report_data))
     root = tdx_maker.pem(tdx_maker.root())
     evidence = machines.evidence(key=test_clouds.AK)

@@ -24,6 +24,7 @@ from measlog.reference.signing import (
     PrivateKey,
     PublicKey,
     Signer,
+    check_in_force,
     check_validity,
     key_id,
     load_public_key,
@@ -145,13 +146,8 @@ class SignedCorim:
         no CoRIM.
         """
         manifest = self.verify_document(keys=keys, now=now).manifest()
-        # 5. What the manifest says of its own validity (A43: freshness).
-        check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
-        # 6. Not rolled back below the caller's floor (A43: rollback).
-        if minimum_version is not None and manifest.version < minimum_version:
-            raise ManifestError(
-                f"manifest {manifest.name} has version {manifest.version}, at least {minimum_version} is required"
-            )
+        # Steps 5 and 6: what the manifest says of its own validity, and the caller's floor (A43).
+        check_in_force(manifest, now=now, minimum_version=minimum_version)
         return manifest
 
     def verify_document(self, *, keys: Iterable[PublicKey | bytes | str], now: datetime | None = None) -> Corim:

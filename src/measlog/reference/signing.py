@@ -165,16 +165,22 @@ class SignedManifest:
         payload, signers = self.envelope.verified_payload(payload_type=PAYLOAD_TYPE, keys=keys)
         # 4. The signed bytes are a manifest of a known version.
         manifest = ReferenceManifest.from_json(payload)
-        # 5. In force: neither expired nor for later (A43: freshness).
-        check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
-        # 6. Not rolled back below the caller's floor (A43: rollback).
-        if minimum_version is not None and manifest.version < minimum_version:
-            raise ManifestError(
-                f"manifest {manifest.name} has version {manifest.version}, at least {minimum_version} is required"
-            )
+        # Steps 5 and 6.
+        check_in_force(manifest, now=now, minimum_version=minimum_version)
         # signed_by is no argument of the class, so that no caller can claim a signature by construction.
         object.__setattr__(manifest, "signed_by", signers)
         return manifest
+
+
+def check_in_force(manifest: ReferenceManifest, *, now: datetime | None, minimum_version: int | None) -> None:
+    """The last steps for a manifest whose signature was verified; ManifestError where it is not to be used."""
+    # 5. In force: neither expired nor for later (A43: freshness).
+    check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
+    # 6. Not rolled back below the caller's floor (A43: rollback).
+    if minimum_version is not None and manifest.version < minimum_version:
+        raise ManifestError(
+            f"manifest {manifest.name} has version {manifest.version}, at least {minimum_version} is required"
+        )
 
 
 def check_validity(not_before: datetime | None, expires: datetime | None, now: datetime | None, *, what: str) -> None:

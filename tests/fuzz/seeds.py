@@ -16,7 +16,7 @@ from tests.evidence import tdx_maker
 from tests.formats.gpt_maker import entry, make_gpt
 from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
-from tests.interop import gomessages, test_clouds
+from tests.interop import gomessages, test_clouds, test_gotdx
 from tests.records.vectors import ROWS
 
 __all__ = ["seeds"]
@@ -75,6 +75,7 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]
     found["hcl_report"] += [test_clouds.report(), test_clouds.report(kind=2)]
     found["nitrotpm"] += [test_clouds.document(), test_clouds.document(tagged=False)]
+    found["go_tdx_guest"].append(test_gotdx.message(test_gotdx.parts(tdx_maker.quote())))
     manifest = SignedManifest.from_bytes((_CAPTURE / "manifest.dsse.json").read_bytes()).envelope.payload
     small = attrs.evolve(ReferenceManifest.from_json(manifest), disk=None, grub=None, boot_paths=(), usr=())
     found["corim"].append(corim.to_unsigned(small))

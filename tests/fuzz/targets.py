@@ -21,6 +21,7 @@ from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, par
 from measlog.interop import cbor
 from measlog.interop.corim import Corim, SignedCorim
 from measlog.interop.goattestation import AttestToolDump
+from measlog.interop.gotdx import raw_quote
 from measlog.interop.gotpmtools import GoTpmToolsAttestation
 from measlog.interop.hcl import HclReport
 from measlog.interop.nitrotpm import NitroTpmDocument
@@ -191,6 +192,7 @@ TARGETS: Mapping[str, Target] = {
     "corim": Corim.unsafe_from_unsigned,
     "signed_corim": SignedCorim.from_bytes,
     "tdx_quote": parse_tdx_quote,
+    "go_tdx_guest": raw_quote,
     "hcl_report": _hcl,
     "nitrotpm": NitroTpmDocument.from_bytes,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+import measlog as ml
 from measlog.errors import EvidenceError, FormatError, KeyTrustError, LimitExceededError, NonceError, SelectionError
 from measlog.evidence.trust import TCG_KP_AIK_CERTIFICATE
 from measlog.formats.protobuf import fields, message
@@ -218,6 +219,12 @@ def test_any_list_of_fields_is_read_back(items: list[tuple[int, int | bytes]]) -
             assert raw[item.offset : item.offset + len(item.value)] == item.value
 
 
-def test_the_number_of_fields_is_bounded() -> None:
+def test_sizes_and_numbers_are_bounded() -> None:
+    with pytest.raises(LimitExceededError, match="the most is 20"):
+        GoTpmToolsAttestation.from_bytes(attestation(), limits=ml.Limits(log_size=10))
+    with pytest.raises(LimitExceededError, match="17 certificates"):
+        GoTpmToolsAttestation.from_bytes(attestation(certificates=[b"x"] * 18))
+    with pytest.raises(FormatError, match="a varint is cut off"):
+        list(fields(b"\x80"))
     with pytest.raises(LimitExceededError, match="more than 4096"):
         list(fields(field(1, 0) * 4097))

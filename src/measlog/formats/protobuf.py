@@ -14,7 +14,7 @@ from attrs.validators import instance_of
 
 from measlog.errors import FormatError, LimitExceededError, TruncatedError, UnsupportedError
 
-__all__ = ["WireField", "fields", "message", "varint"]
+__all__ = ["WireField", "bytes_of", "fields", "int_of", "message", "varint"]
 
 CLAUSE = "Protocol Buffers, Encoding"
 
@@ -113,3 +113,17 @@ def _message(data: bytes, known: Mapping[int, tuple[str, int, bool]], limit: int
             raise FormatError("the field is there twice", offset=item.offset, path=name, clause=CLAUSE)
         found[name].append(item)
     return found
+
+
+def bytes_of(items: list[WireField]) -> bytes:
+    """The value of a LEN field that :func:`message` found at most once; nothing where proto3 left it out."""
+    value = items[0].value if items else b""
+    assert isinstance(value, bytes)
+    return value
+
+
+def int_of(items: list[WireField]) -> int:
+    """The value of a VARINT field that :func:`message` found at most once; 0 where proto3 left it out."""
+    value = items[0].value if items else 0
+    assert isinstance(value, int)
+    return value

@@ -14,10 +14,12 @@ from attrs import field, frozen
 from attrs.validators import deep_iterable, instance_of
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from measlog.errors import FormatError, KeyTrustError, LimitExceededError
+from measlog.errors import FormatError, KeyTrustError, LimitExceededError, UnsupportedError
 from measlog.evidence import AttestationKey, Evidence, Quote
+from measlog.evidence.tdx import TdxQuote
 from measlog.evidence.trust import load_certificate, verify_ak_certificate
-from measlog.formats.protobuf import LEN, VARINT, WireField, message
+from measlog.formats.protobuf import LEN, VARINT, WireField, bytes_of, int_of, message
+from measlog.interop.gotdx import raw_quote
 from measlog.interop.quoted import QuotedBank, quote_of, sized_public
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.log import EventLog
@@ -66,10 +68,25 @@ class GceInstance:
 
 @frozen(kw_only=True)
 class TeeAttestation:
-    """The attestation of a trusted execution environment, as the bytes of its own message: not read, not verified."""
+    """The attestation of a trusted execution environment, as the bytes of its own message: not verified."""
 
     kind: Literal["sev-snp", "tdx"]
     raw: bytes = field(validator=instance_of(bytes), repr=False)
+
+    def tdx_quote(self) -> TdxQuote:
+        """The quote in the message, not verified.
+
+        Raises :class:`~measlog.errors.FormatError`, and its kind :class:`~measlog.errors.UnsupportedError` for an
+        attestation of AMD SEV-SNP.
+        """
+        if self.kind != "tdx":
+            raise UnsupportedError(
+                "an attestation of AMD SEV-SNP is not read", path="sev_snp_attestation", clause=_CLAUSE
+            )
+        try:
+            return TdxQuote.from_bytes(raw_quote(self.raw))
+        except FormatError as error:
+            raise error.inside("tdx_attestation") from None
 
 
 @frozen(kw_only=True)
@@ -110,7 +127,7 @@ class GoTpmToolsAttestation:
         if not sent:
             raise FormatError("there is no event log", path="event_log", clause=_CLAUSE)
         try:
-            log = EventLog.from_bytes(_bytes(sent), limits=limits)
+            log = EventLog.from_bytes(bytes_of(sent), limits=limits)
         except FormatError as error:
             raise error.inside("event_log", sent[0].offset) from None
         if not found["ak_pub"]:
@@ -118,12 +135,12 @@ class GoTpmToolsAttestation:
         if intermediates and not found["ak_cert"]:
             raise FormatError("intermediate certificates without the AK's", path="intermediate_certs", clause=_CLAUSE)
         return cls(
-            ak_public=sized_public(_bytes(found["ak_pub"])),
+            ak_public=sized_public(bytes_of(found["ak_pub"])),
             quotes=quotes,
             log=log,
             instance=_instance(found["instance_info"]),
-            canonical_event_log=_bytes(found["canonical_event_log"]),
-            certificates=tuple(_bytes([item]) for item in (*found["ak_cert"], *intermediates)),
+            canonical_event_log=bytes_of(found["canonical_event_log"]),
+            certificates=tuple(bytes_of([item]) for item in (*found["ak_cert"], *intermediates)),
             tee=_tee(found["sev_snp_attestation"], found["tdx_attestation"]),
         )
 
@@ -157,34 +174,18 @@ class GoTpmToolsAttestation:
         return verify_ak_certificate(self.ak_public, chain, roots, now=now, unsafe_unstated_usage=unsafe_unstated_usage)
 
 
-def _bytes(items: list[WireField]) -> bytes:
-    if not items:
-        return b""
-    value = items[0].value
-    assert isinstance(value, bytes)
-    return value
-
-
-def _int(items: list[WireField]) -> int:
-    if not items:
-        return 0  # proto3 leaves out a field at its default
-    value = items[0].value
-    assert isinstance(value, int)
-    return value
-
-
 def _text(items: list[WireField], path: str) -> str:
     try:
-        return _bytes(items).decode("utf-8")
+        return bytes_of(items).decode("utf-8")
     except UnicodeDecodeError:
         raise FormatError("not UTF-8", offset=items[0].offset, path=path, clause=_CLAUSE) from None
 
 
 def _quote(item: WireField, path: str) -> QuotedBank:
-    found = message(_bytes([item]), _QUOTE, path=path, offset=item.offset)
+    found = message(bytes_of([item]), _QUOTE, path=path, offset=item.offset)
     bank, values = _pcrs(found["pcrs"], path, item.offset)
     try:
-        read = Quote.from_bytes(_bytes(found["quote"]), _bytes(found["raw_sig"]))
+        read = Quote.from_bytes(bytes_of(found["quote"]), bytes_of(found["raw_sig"]))
         quoted = QuotedBank(quote=read, pcrs=MappingProxyType(dict(values)))
     except FormatError as error:
         raise error.inside(path, item.offset) from None
@@ -198,29 +199,29 @@ def _pcrs(items: list[WireField], path: str, offset: int) -> tuple[str, Mapping[
     if not items:
         raise FormatError("there are no register values", path=path, clause=_CLAUSE)
     start = offset + items[0].offset
-    found = message(_bytes(items), _PCRS, path=path, offset=start)
+    found = message(bytes_of(items), _PCRS, path=path, offset=start)
     values: dict[int, bytes] = {}
     for entry in found["pcrs"]:
-        pair = message(_bytes([entry]), _MAP_ENTRY, path=f"{path}.pcrs", offset=start + entry.offset)
-        index = _int(pair["key"])
+        pair = message(bytes_of([entry]), _MAP_ENTRY, path=f"{path}.pcrs", offset=start + entry.offset)
+        index = int_of(pair["key"])
         if index >= PCR_COUNT or index in values:
             said = "is there twice" if index in values else "does not exist"
             raise FormatError(f"register {index} {said}", offset=start + entry.offset, path=f"{path}.pcrs")
-        values[index] = _bytes(pair["value"])
-    return algorithm_name(_int(found["hash"])), values
+        values[index] = bytes_of(pair["value"])
+    return algorithm_name(int_of(found["hash"])), values
 
 
 def _instance(items: list[WireField]) -> GceInstance | None:
     if not items:
         return None
     path = "instance_info"
-    found = message(_bytes(items), _INSTANCE, path=path, offset=items[0].offset)
+    found = message(bytes_of(items), _INSTANCE, path=path, offset=items[0].offset)
     return GceInstance(
         zone=_text(found["zone"], f"{path}.zone"),
         project_id=_text(found["project_id"], f"{path}.project_id"),
-        project_number=_int(found["project_number"]),
+        project_number=int_of(found["project_number"]),
         instance_name=_text(found["instance_name"], f"{path}.instance_name"),
-        instance_id=_int(found["instance_id"]),
+        instance_id=int_of(found["instance_id"]),
     )
 
 
@@ -228,5 +229,5 @@ def _tee(snp: list[WireField], tdx: list[WireField]) -> TeeAttestation | None:
     if snp and tdx:
         raise FormatError("two attestations of a TEE, which are a oneof", path="tee_attestation", clause=_CLAUSE)
     if snp:
-        return TeeAttestation(kind="sev-snp", raw=_bytes(snp))
-    return TeeAttestation(kind="tdx", raw=_bytes(tdx)) if tdx else None
+        return TeeAttestation(kind="sev-snp", raw=bytes_of(snp))
+    return TeeAttestation(kind="tdx", raw=bytes_of(tdx)) if tdx else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,6 +152,12 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str, type[EvidenceError]]] = {
     "a PCK that is a CA": (quote(certificates=leaf(ca=True)), {}, "pck-certificate", KeyTrustError),
     "an RSA key": (
         quote(certificates=leaf(public=rsa.generate_private_key(65537, 2048).public_key())),
+        {},
+        "pck-certificate",
+        KeyTrustError,
+    ),
+    "P-384": (
+        quote(certificates=leaf(public=ec.generate_private_key(ec.SECP384R1()).public_key())),
         {},
         "pck-certificate",
         KeyTrustError,

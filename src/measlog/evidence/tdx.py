@@ -218,8 +218,10 @@ def _platform_key(fields: TdxQuoteFields, roots: bytes, now: datetime | None) ->
         key: Any = leaf.public_key()
     except (x509.ExtensionNotFound, *UNREADABLE) as error:
         raise KeyTrustError(f"the certificate is no PCK certificate: {error}", check="pck-certificate") from None
-    if constraints.ca or not usage.digital_signature or not isinstance(key, ec.EllipticCurvePublicKey):
+    if constraints.ca or not usage.digital_signature:
         raise KeyTrustError("the certificate is not for signing reports", check="pck-certificate")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
+        raise KeyTrustError("the certificate's key is not on P-256", check="pck-certificate")
     return key
 
 

@@ -1,6 +1,6 @@
 """The JSON dump of go-attestation's ``attest-tool``: log, quote, register values and key of one machine.
 
-Source: google/go-attestation, ``attest/attest-tool/internal/types.go`` (Dump), whose Go fields are the JSON keys; byte
+Source: google/go-attestation, ``attest/attest-tool/internal/internal.go`` (Dump), whose Go fields are the JSON keys; byte
 strings are in base64, as encoding/json writes them. Nothing in a dump vouches for itself: verify its evidence with a key
 that is trusted for a reason outside of the dump.
 """

@@ -10,7 +10,6 @@ import tarfile
 from collections.abc import Mapping
 from uuid import UUID
 
-
 from measlog.errors import FormatError, LimitExceededError, ManifestError, UnsupportedError
 from measlog.formats.grubimage import GrubModuleArea
 from measlog.formats.pecoff import PeImage

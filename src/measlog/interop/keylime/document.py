@@ -27,7 +27,7 @@ from measlog.appraisal.policy_file import load_policy
 from measlog.appraisal.rules.base import Rule
 from measlog.appraisal.rules.platform import OpenEnded
 from measlog.appraisal.verifier import Verifier
-from measlog.errors import ManifestError, PolicyError
+from measlog.errors import FormatError, ManifestError, PolicyError
 from measlog.interop.keylime.refstate import KeylimeState
 from measlog.reference.manifest import ReferenceManifest, canonical_json, parse_json
 from measlog.reference.signing import SignedManifest, check_validity
@@ -61,7 +61,10 @@ class KeylimePolicy:
         document = _read(data)
         if "reference_state" in document:
             _only(document, {"format", "reference_state"})
-            state = KeylimeState.from_document(document["reference_state"], path="reference_state")
+            try:
+                state = KeylimeState.from_document(document["reference_state"], path="reference_state")
+            except FormatError as error:
+                raise PolicyError(str(error)) from None
             made = cls(policy=state.policy(), manifests=(), baselines=())
         else:
             _only(document, _KEYS)
@@ -110,7 +113,10 @@ def policy_document(
     }
     if minimum_version is not None:
         document["minimum_version"] = minimum_version
-    text = canonical_json(document) + b"\n"
+    try:
+        text = canonical_json(document) + b"\n"
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"a manifest holds text that is no Unicode: {error.reason}") from None
     KeylimePolicy.from_json(text, now=now)
     return text
 

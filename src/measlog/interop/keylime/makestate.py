@@ -82,9 +82,8 @@ def _kernels(manifest: ReferenceManifest, *, secure_boot: bool) -> Iterator[Stat
         place = boot.command_line
         if boot.slot is None or place is None or {4, 8, 9} & boot.unknown.keys() or len(images) < 2 + secure_boot:
             continue
-        kernel = next((c for c in manifest.components if c.role == "kernel" and c.slot == boot.slot), None)
-        if kernel is None:
-            continue
+        kernel = manifest.component("kernel", boot.slot) or manifest.component("kernel")
+        assert kernel is not None  # it was predicted
         initrd = [e.digests["sha256"] for e in files if e.digests["sha256"] != kernel.flat["sha256"]]
         if len(initrd) > 1:
             continue  # a reference state has room for one

@@ -141,7 +141,8 @@ class KeylimeState:
         """The state of the boots that a manifest allows for, on platforms like one that is known to be good.
 
         Firmware and keys are those of ``platform``, whose Secure Boot state is taken too; programs, command lines and
-        MOK lists come from the manifest. Raises :class:`~measlog.errors.ManifestError` where the manifest decides none.
+        MOK lists come from the manifest. Raises :class:`~measlog.errors.ManifestError` where the manifest decides none, or the platform did not quote PCR
+        0 and 7, and :class:`~measlog.errors.UnsupportedError` for a boot chain that is not predicted.
         """
         from measlog.interop.keylime.makestate import from_manifest  # noqa: PLC0415 - reading needs no prediction
 

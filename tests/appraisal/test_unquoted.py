@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -33,6 +34,7 @@ def log(forged: ForgedLog) -> ml.EventLog:
     return ml.EventLog.from_bytes(forged.put_together())
 
 
+@cache
 def verifier() -> ml.Verifier:
     return ml.Verifier([lab_manifest("flatcar-lab-good")], policy=ml.policy.flatcar())
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from attrs import frozen
 
 from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read, read_log
+from measlog.cli.options import HEX
 from measlog.errors import (
     EvidenceError,
     FormatError,
@@ -19,10 +21,10 @@ from measlog.errors import (
     SelectionError,
     SignatureError,
 )
-from measlog.evidence import AttestationKey, Evidence, Quote
+from measlog.evidence import AttestationKey, Evidence, Quote, VerifiedEvidence
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_signature
 
-__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote"]
+__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote", "verified_sample"]
 
 
 @frozen(kw_only=True)
@@ -104,3 +106,14 @@ def _culprit(files: EvidenceFiles, error: EvidenceError | FormatError) -> str:
     if isinstance(error, ReplayError):
         return files.log
     return files.message
+
+
+def verified_sample(sample: str, bank: str) -> VerifiedEvidence:
+    """The verified evidence of a machine, named as ``FOLDER=NONCEHEX``."""
+    folder, separator, nonce = sample.rpartition("=")
+    if not separator or not folder:
+        raise click.UsageError(f"{sample!r} is not FOLDER=NONCEHEX.")
+    files = EvidenceFiles.of_folder(folder)
+    evidence, key = files.read(bank)
+    with naming(files):
+        return evidence.verify(ak=key, nonce=HEX.convert(nonce, None, None), bank=bank)

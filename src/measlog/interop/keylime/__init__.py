@@ -8,7 +8,7 @@ names; the package ``keylime`` itself is imported when one of them is called. Wh
 
 from __future__ import annotations
 
-from measlog.interop.keylime.document import KeylimePolicy, policy_document
+from measlog.interop.keylime.document import KeylimePolicy, policy_document, state_document
 from measlog.interop.keylime.module import bootlog_evaluate, bootlog_parse, policy_is_valid, policy_load
 from measlog.interop.keylime.quote import AgentQuote
 from measlog.interop.keylime.refstate import KeylimeState
@@ -22,4 +22,5 @@ __all__ = [
     "policy_document",
     "policy_is_valid",
     "policy_load",
+    "state_document",
 ]

@@ -32,7 +32,7 @@ from measlog.interop.keylime.refstate import KeylimeState
 from measlog.reference.manifest import ReferenceManifest, canonical_json, parse_json
 from measlog.reference.signing import SignedManifest, check_validity
 
-__all__ = ["FORMAT", "KeylimePolicy", "policy_document"]
+__all__ = ["FORMAT", "KeylimePolicy", "policy_document", "state_document"]
 
 FORMAT = "measlog.keylime/1"
 SIZE_LIMIT = 64 << 20
@@ -118,6 +118,13 @@ def policy_document(
     except UnicodeEncodeError as error:
         raise ManifestError(f"a manifest holds text that is no Unicode: {error.reason}") from None
     KeylimePolicy.from_json(text, now=now)
+    return text
+
+
+def state_document(state: KeylimeState) -> bytes:
+    """The text for Keylime, of one of its own reference states, that this library evaluates."""
+    text = canonical_json({"format": FORMAT, "reference_state": state.to_document()}) + b"\n"
+    KeylimePolicy.from_json(text)
     return text
 
 

@@ -93,7 +93,7 @@ def policy_of(name: str) -> str:
     return policy_document(policy=toml, manifests=[manifest], keys=[KEY]).decode()
 
 
-def check_quote(
+def failures(
     name: str,
     policy: str | None,
     *,
@@ -104,8 +104,8 @@ def check_quote(
     suffix: str = "",
     ima: str = "",
     count: int = 0,
-) -> dict[str, dict[str, Any]]:
-    """What Keylime's own verifier says of a fixture: the context of each failure by its event id, the first of each."""
+) -> list[tuple[str, dict[str, Any]]]:
+    """What Keylime's own verifier says of a fixture: event id and context of each failure."""
     host = keylime()
     folder = FIXTURES / name
     key = (folder / f"ak{suffix}.tpm2b").read_bytes() if ak is None else ak
@@ -125,8 +125,10 @@ def check_quote(
         skip_clock_check=True,
         count=count,
     )
-    found: dict[str, dict[str, Any]] = {}
-    for event in failure.events:
-        found.setdefault(event.event_id, json.loads(event.context))
-    assert bool(failure) == bool(found)
-    return found
+    assert bool(failure) == bool(failure.events)
+    return [(event.event_id, json.loads(event.context)) for event in failure.events]
+
+
+def check_quote(name: str, policy: str | None, **evidence: Any) -> dict[str, dict[str, Any]]:
+    """The same by event id, with the context of the first of each."""
+    return dict(reversed(failures(name, policy, **evidence)))

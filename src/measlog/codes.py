@@ -50,6 +50,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "policy.nothing-compared": "no alternative of the policy compared anything",
         "platform.differs": "a platform register is not as on any known-good machine",
         "log.missing": "Keylime handed over no log that was read here",
+        "findings.omitted": "there are more findings than Keylime is told",
         # Findings: the boundary between firmware and system.
         "separator.missing": "a firmware register was never closed with a separator",
         "separator.repeated": "a firmware register was closed twice",

@@ -13,7 +13,7 @@ from tests.cli.command import Runner
 from tests.conftest import FIXTURES
 
 GOOD = FIXTURES / "flatcar-lab-good"
-MANIFEST = [
+MANIFEST: list[str | Path] = [
     "--manifest",
     str(GOOD / "manifest.dsse.json"),
     "--manifest-key",
@@ -42,7 +42,7 @@ def test_a_baseline_a_floor_and_a_policy_file_are_taken_along(measlog: Runner, t
     baseline, toml, target = (tmp_path / name for name in ("baseline", "policy.toml", "policy.json"))
     assert measlog("baseline", "learn", f"{GOOD}={nonce()}", "-o", baseline).status == 0
     toml.write_text('format = "measlog.policy/1"\nname = "ours"\nuse = "flatcar"\nallow_fallback = false\n')
-    words = ["--baseline", baseline, "--policy", toml, "--min-version", "1", "-o", target]
+    words: list[str | Path] = ["--baseline", baseline, "--policy", toml, "--min-version", "1", "-o", target]
     assert measlog("keylime", "policy", *MANIFEST, *words).status == 0
     policy = KeylimePolicy.from_json(target.read_bytes())
     assert [one.samples for one in policy.baselines] == [1]
@@ -62,12 +62,13 @@ def test_a_reference_state_is_written_and_taken_into_a_policy(measlog: Runner, t
 
 def test_wrong_usage(measlog: Runner, tmp_path: Path) -> None:
     target = tmp_path / "policy.json"
-    for words in (
+    cases: list[list[str | Path]] = [
         ["keylime", "policy", "-o", target],
         ["keylime", "policy", *MANIFEST, "--state", "x", "-o", target],
         ["keylime", "policy", *MANIFEST],
         ["keylime", "state", str(GOOD), *MANIFEST, "-o", target],
-    ):
+    ]
+    for words in cases:
         assert measlog(*words).status == 2
     assert not target.exists()
 
@@ -78,14 +79,15 @@ def test_what_would_be_refused_there_is_refused_here(measlog: Runner, tmp_path: 
     lax = tmp_path / "lax.toml"
     lax.write_text('format = "measlog.policy/1"\nname = "x"\nrequired = [4]\n[[rule]]\nkind = "unsafe-accept-all"\n')
     other = GOOD / "ak.pub"
-    for words, named in (
+    cases: list[tuple[list[str | Path], str]] = [
         (["policy", *MANIFEST[:3], other, "-o", target], "manifest.dsse.json"),
         (["policy", *MANIFEST, "--min-version", str(2**50), "-o", target], "manifest.dsse.json"),
         (["policy", *MANIFEST, "--policy", lax, "-o", target], "unsafe-accept-all"),
         (["policy", "--state", bad, "-o", target], "scrtm_and_bios"),
         (["state", f"{GOOD}={'00' * 20}", *MANIFEST, "-o", target], "nonce"),
         (["state", f"{GOOD}={nonce()}", "--manifest", bad, *MANIFEST[2:], "-o", target], str(bad)),
-    ):
+    ]
+    for words, named in cases:
         done = measlog("keylime", *words)
         assert done.status == 3
         assert named in done.err

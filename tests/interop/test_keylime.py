@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import measlog as ml
 from fixtures.attacks.forge import quote as forged_quote
-from measlog.errors import EvidenceError, SelectionError
-from measlog.interop.keylime import AgentQuote
+from measlog.errors import EvidenceError, MissingExtraError, SelectionError
+from measlog.interop.keylime import AgentQuote, bootlog_parse, policy_document
 from tests.appraisal.machine import NONCE, SHA256, good_log
 from tests.conftest import FIXTURES, shared_path
 from tests.evidence.quotes import pcr_file, public
@@ -134,6 +135,58 @@ def test_registers_that_keylime_does_not_compare_are_not_quoted(monkeypatch: pyt
     monkeypatch.setitem(host.keylime().policies._registry, "accept-all", relevant)
     ids = evaluate(policy, data, set(range(24)), "agent").get_event_ids()
     assert ids.count("measured_boot.measlog.register.not-quoted") == 3  # PCR 4, 8 and 9
+
+
+def _evaluated(policy: str, bank: str = "sha256", name: str = "flatcar-lab-good") -> list[str]:
+    """The ids of the failures of an evaluation in which every register was compared."""
+    mba = host.keylime().mba
+    *_, data, failure = mba.bootlog_parse(host.log_of(name), bank)
+    assert not failure
+    ids: list[str] = mba.bootlog_evaluate(policy, data, set(range(24)), "agent").get_event_ids()
+    return ids
+
+
+def _with_rules(*tables: str, required: str) -> str:
+    toml = f'format = "measlog.policy/1"\nname = "x"\nrequired = {required}\n'
+    toml += "".join(f"[[rule]]\n{table}\n" for table in tables)
+    manifest = (FIXTURES / "flatcar-lab-good" / "manifest.dsse.json").read_bytes()
+    return policy_document(policy=toml, manifests=[manifest], keys=[host.KEY]).decode()
+
+
+def test_banks_other_than_sha1_are_evaluated() -> None:
+    assert _evaluated(_policy(), "sha384") == []
+    assert _evaluated(_policy(), "sha1") == ["measured_boot.measlog.evidence.selection"]
+
+
+def test_a_verdict_that_compared_nothing_fails() -> None:
+    policy = _with_rules('kind = "open-ended"\npcrs = [11]', 'kind = "platform"', required="[11]")
+    assert _evaluated(policy) == ["measured_boot.measlog.policy.nothing-compared"]
+
+
+def test_a_warning_fails() -> None:
+    """A required register that no reference speaks of: Keylime knows no verdict between good and bad."""
+    policy = _with_rules('kind = "separators"', required="[1]")
+    assert _evaluated(policy) == ["measured_boot.measlog.register.not-covered"]
+
+
+def test_an_invalid_policy_fails_whoever_asks() -> None:
+    assert _evaluated("{}") == ["measured_boot.measlog.policy.invalid"]
+    mba = host.keylime().mba
+    *_, data, _ = mba.bootlog_parse(host.log_of("flatcar-lab-good"), "sha256")
+    assert not mba.bootlog_evaluate(None, data, set(range(24)), "agent").recoverable
+
+
+def test_findings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("measlog.interop.keylime.module._MOST_FINDINGS", 2)
+    ids = _evaluated(_policy(), name="flatcar-lab-tampered")
+    assert len(ids) == 3
+    assert ids[-1] == "measured_boot.measlog.findings.omitted"
+
+
+def test_without_keylime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keylime.failure", None)
+    with pytest.raises(MissingExtraError, match=r"measlog\[keylime\]"):
+        bootlog_parse("", "sha256")
 
 
 def test_hostile_text_is_escaped() -> None:

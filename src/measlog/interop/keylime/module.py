@@ -127,7 +127,7 @@ def bootlog_evaluate(
     for finding in told[:_MOST_FINDINGS]:
         failure.add_event(finding.code, _context(finding, log, policy.policy.name), True)
     if len(told) > _MOST_FINDINGS:
-        failure.add_event("more", {"message": f"{len(told) - _MOST_FINDINGS} more findings"}, True)
+        failure.add_event("findings.omitted", {"message": f"{len(told) - _MOST_FINDINGS} more findings"}, True)
     if not told:
         failure.add_event("policy.nothing-compared", {"message": "the policy compared nothing"}, False)
     return failure
@@ -224,7 +224,7 @@ def _data(raw: bytes) -> str:
         text = raw.rstrip(b"\0").decode()
     except UnicodeDecodeError:
         text = ""
-    return _plain(text) if text and text.isprintable() else raw[: _MOST_TEXT // 2].hex()
+    return _plain(text) if text and "\0" not in text else raw[: _MOST_TEXT // 2].hex()
 
 
 def _plain(text: str) -> str:

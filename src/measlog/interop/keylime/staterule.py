@@ -34,6 +34,7 @@ _ALLOWED: tuple[tuple[UUID, str, str], ...] = (
     (EFI_IMAGE_SECURITY_DATABASE, "db", "db"),
 )
 _DBX = (EFI_IMAGE_SECURITY_DATABASE, "dbx")
+_MOK_LIST_TRUSTED = b"MokListTrusted"
 _LINUX = re.compile(r"(?:linux|linuxefi|linux16) (.*)", re.DOTALL)
 _GRUB = re.compile(rb"(grub_cmd|kernel_cmdline): ")
 _LONGEST = 8192
@@ -41,7 +42,10 @@ _LONGEST = 8192
 
 @frozen
 class MatchesState:
-    """Firmware, keys, programs, command line, initrd and MOK lists are among those of a Keylime reference state."""
+    """Firmware, keys, programs, command line, initrd and MOK lists are among those of a Keylime reference state.
+
+    Its ``vendor_db`` is not looked at: shim carries that, and shim's digest is.
+    """
 
     state: KeylimeState = field(validator=instance_of(KeylimeState))
     code: str = "keylime.state"
@@ -189,8 +193,9 @@ class MatchesState:
                 rest.remove(found)
             elif allowed:
                 report.find("mok.unknown", f"{name} is none of those of the reference state", pcr=14)
-        # Keylime takes one MokListTrusted with any contents; its text is not in the register, so it is any one event.
-        for measured in rest[1:]:
+        # Keylime takes one MokListTrusted with any contents.
+        trusted = next((m for m in rest if m.event.raw.rstrip(b"\0") == _MOK_LIST_TRUSTED), None)
+        for measured in (m for m in rest if m is not trusted):
             report.find(
                 "mok.unknown",
                 "an event that the reference state does not have",

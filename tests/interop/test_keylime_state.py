@@ -307,3 +307,9 @@ def test_a_command_line_counts_whatever_its_event_is_called() -> None:
     commands = [f.event for f in result.findings if f.code == "kernel.argument"]
     assert commands
     assert ml.EventLog.from_bytes(relabelled)[commands[0] or 0].raw.startswith(b"grub_cmd: linux ")
+
+
+@pytest.mark.parametrize("name", ["cos-101-amd-sev", "cos-85-amd-sev"])
+def test_quotes_in_a_command_line_are_no_difference(name: str) -> None:
+    """GRUB writes quotation marks into the command line that the command does not have."""
+    assert "kernel.argument" not in {f.code for f in judge(name, made(name)).findings}

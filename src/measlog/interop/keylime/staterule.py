@@ -38,6 +38,7 @@ _MOK_LIST_TRUSTED = b"MokListTrusted"
 _LINUX = re.compile(r"(?:linux|linuxefi|linux16) (.*)", re.DOTALL)
 _GRUB = re.compile(rb"(grub_cmd|kernel_cmdline): ")
 _LONGEST = 8192
+_UNQUOTED = dict.fromkeys(map(ord, "\"'\\"))
 
 
 @frozen
@@ -212,22 +213,35 @@ def _common(a: Sequence[bytes | None], b: Sequence[bytes | None]) -> int:
 
 
 def _lines_differ(case: Case, kernel: StateKernel) -> Iterator[tuple[str, str, int, Measured | None, bytes | None]]:
-    """Command lines that do not match: the event that says it is one, and each ``linux`` command."""
+    """Command lines that do not match, and ``linux`` commands with other arguments than the command line.
+
+    GRUB's labels are in no register. Whoever calls the command line something else cannot do so with the command that
+    it came from (A45), which differs from it in quoting alone.
+    """
     pattern = re.compile(kernel.command_line)
-    seen = 0
+    lines: list[str] = []
+    commands: list[tuple[Measured, str]] = []
     for measured in case.history(8):
         label = _GRUB.match(measured.event.raw)
         text = measured.event.raw[label.end() if label else 0 :].rstrip(b"\0").decode("utf-8", "surrogateescape")
         command = _LINUX.fullmatch(text)
         if label is not None and label[1] == b"kernel_cmdline":
-            seen += 1
-        elif command is None:
-            continue
-        line = command[1] if command is not None else text
-        if len(line) > _LONGEST or pattern.fullmatch(line) is None:
-            yield "kernel.argument", "a command line that does not match the reference state", 8, measured, None
-    if seen != 1:
-        yield "sequence.missing", f"PCR 8 has {seen} kernel command lines, not one", 8, None, None
+            lines.append(text.translate(_UNQUOTED))
+            if len(text) > _LONGEST or pattern.fullmatch(text) is None:
+                yield "kernel.argument", "a command line that does not match the reference state", 8, measured, None
+        elif command is not None:
+            commands.append((measured, command[1].translate(_UNQUOTED)))
+    for measured, arguments in commands:
+        if arguments not in lines:
+            yield (
+                "kernel.argument",
+                "a kernel was loaded with other arguments than the command line's",
+                8,
+                measured,
+                None,
+            )
+    if len(lines) != 1:
+        yield "sequence.missing", f"PCR 8 has {len(lines)} kernel command lines, not one", 8, None, None
 
 
 def _files_differ(case: Case, kernel: StateKernel) -> Iterator[tuple[str, str, int, Measured | None, bytes | None]]:

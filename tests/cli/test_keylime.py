@@ -66,6 +66,7 @@ def test_wrong_usage(measlog: Runner, tmp_path: Path) -> None:
         ["keylime", "policy", "-o", target],
         ["keylime", "policy", *MANIFEST, "--state", "x", "-o", target],
         ["keylime", "policy", *MANIFEST],
+        ["keylime", "policy", *MANIFEST[:2], "-o", target],
         ["keylime", "state", str(GOOD), *MANIFEST, "-o", target],
     ]
     for words in cases:

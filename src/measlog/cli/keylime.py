@@ -64,6 +64,8 @@ def policy(
     else:
         if not manifests and not baselines:
             raise click.UsageError("Give --manifest and --manifest-key, --baseline, or --state.")
+        if bool(manifests) != bool(keys):
+            raise click.UsageError("--manifest and --manifest-key go together.")
         public = [read_public_key(path) for path in keys]
         for path in manifests:
             read_manifest(path, public, min_version)  # the error names the file

@@ -382,6 +382,19 @@ def test_a_log_cut_inside_an_event_is_a_failure_with_the_place(cut: int) -> None
     assert "events[" in json.loads(failure.events[0].context)["message"]
 
 
+def test_bytes_behind_the_log_are_a_failure() -> None:
+    data = good_log().put_together() + b"\xff" * 64 + b"x"
+    hashes, _, _, failure = host.keylime().mba.bootlog_parse(base64.b64encode(data).decode(), "sha256")
+    assert hashes == {}
+    assert "neither events nor filler" in json.loads(failure.events[0].context)["message"]
+
+
+def test_a_log_is_bounded_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("measlog.interop.keylime.module._BASE64_LIMIT", 100)
+    *_, failure = host.keylime().mba.bootlog_parse(host.log_of("flatcar-lab-good"), "sha256")
+    assert "at most 100" in json.loads(failure.events[0].context)["message"]
+
+
 def test_keylime_loads_the_policy_file(tmp_path: Path) -> None:
     mba = host.keylime().mba
     (tmp_path / "good").write_text(_policy())

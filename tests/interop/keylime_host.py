@@ -35,7 +35,8 @@ def _load() -> Any:
         "KEYLIME_VERIFIER_MEASURED_BOOT_IMPORTS": f"['{MODULE}']",
         "KEYLIME_VERIFIER_MEASURED_BOOT_EVALUATE": "always",
     }
-    handlers = logging.root.handlers[:]
+    # Keylime sets up logging for the whole process when it is imported.
+    handlers, level = logging.root.handlers[:], logging.root.level
     sys.modules.setdefault("gpg", types.ModuleType("gpg"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -51,6 +52,7 @@ def _load() -> Any:
         )
         found.mba.load_imports()
     logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
     logging.getLogger("keylime").setLevel(logging.CRITICAL)
     return found
 

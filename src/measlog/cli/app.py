@@ -26,6 +26,7 @@ _COMMANDS = {
     "diff": ("measlog.cli.diff:diff", "Two logs, or a log and a predicted boot, aligned."),
     "convert": ("measlog.cli.convert:convert", "A log in another tool's form."),
     "bulk": ("measlog.cli.bulk:bulk", "Fleets: verify tables of machines, and group those that deviate."),
+    "keylime": ("measlog.cli.keylime:keylime", "Measured-boot policies for Keylime, and its reference states."),
     "baseline": ("measlog.cli.baseline:baseline", "Learn the platform's registers from known-good machines."),
 }
 

@@ -120,9 +120,8 @@ def test_a_log_that_was_cut_fails_both_by_keylimes_comparison_and_here() -> None
 
 
 def test_a_quote_of_another_key_compares_no_register_and_fails() -> None:
-    """Keylime 7.14.3 takes a signature that does not verify for no error, and goes on without register values."""
+    """Whatever Keylime makes of the signature itself, nothing is concluded from registers that were not compared."""
     found = host.check_quote("tampered-foreign-quote", host.policy_of("flatcar-lab-good"), ak=_other_key())
-    assert not {event for event in found if event.startswith("qoute_validation")}  # Keylime's spelling
     assert found["measured_boot.measlog.evidence.replay"]["message"].startswith("the log explains none")
 
 
@@ -252,8 +251,7 @@ def _policy() -> str:
 def test_a_relabelled_quote_is_refused_where_measlog_sees_it() -> None:
     """Values of registers that anybody may extend, sent as those of PCR 8, 9 and 14 (A13).
 
-    Keylime 7.14.3 compares the values with the digest that was signed, but takes their numbers from the agent: a
-    verdict of its rests on that, as docs/keylime.md says. When this test fails, Keylime does better: change both.
+    ``AgentQuote`` takes the numbers from the signed structure, whatever the list beside it says.
     """
     good = good_log().registers(SHA256)
     held = {**good, 8: bytes(32), 9: bytes(32), 14: bytes(32), 11: good[8], 12: good[9], 13: good[14]}
@@ -261,7 +259,6 @@ def test_a_relabelled_quote_is_refused_where_measlog_sees_it() -> None:
     claimed = [*range(10), 14]
     file = pcr_file([(SHA256, claimed)], [good[pcr] for pcr in claimed])
     text = "r" + ":".join(base64.b64encode(part).decode() for part in (made.attest, made.signature, file))
-    assert host.check_quote("flatcar-lab-good", _policy(), quote=text, ak=public(AK), nonce=NONCE) == {}
     evidence = AgentQuote.from_text(text).evidence(ml.EventLog.from_bytes(good_log().put_together()))
     with pytest.raises(SelectionError, match="does not cover sha256 PCR 8,9,14"):
         evidence.verify(ak=public(AK), nonce=NONCE, required=ml.policy.flatcar().quoted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from measlog.appraisal.case import Case
@@ -13,6 +14,7 @@ from measlog.appraisal.result import AppraisalResult
 from measlog.errors import ManifestError, PolicyError
 from measlog.evidence import VerifiedEvidence
 from measlog.reference.manifest import ReferenceManifest
+from measlog.reference.signing import not_in_force
 from measlog.registry import PCR_NAMES
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Verifier:
 
     ``manifests`` are verified ones; unsigned ones are refused unless ``unsafe_unsigned_manifests`` says so. Each
     component may match any of them: an updated machine runs the boot loader of one release with another's kernel.
+    A verifier may live longer than its manifests: each appraisal compares with those that are in force then.
     """
 
     def __init__(
@@ -59,22 +62,31 @@ class Verifier:
         names = ", ".join(m.name for m in self.manifests) or "no manifest"
         return f"<Verifier {self.policy.name}: {names}, {len(self.baselines)} baselines>"
 
-    def appraise(self, evidence: VerifiedEvidence) -> AppraisalResult:
-        """The verdict on one machine; an unfavourable one is a value, not an error."""
+    def in_force(self, now: datetime | None = None) -> tuple[ReferenceManifest, ...]:
+        """The manifests that are in force at ``now``, the current time where none is given; it needs a time zone."""
+        return tuple(manifest for manifest in self.manifests if not_in_force(manifest, now) is None)
+
+    def appraise(self, evidence: VerifiedEvidence, *, now: datetime | None = None) -> AppraisalResult:
+        """The verdict on one machine; an unfavourable one is a value, not an error.
+
+        ``now`` is the time at which the manifests must be in force, as in :meth:`measlog.SignedManifest.verify`: the
+        current time where none is given. Evidence that is appraised again later needs the time of then. Raises
+        ManifestError for a time without a time zone.
+        """
         # 1. Only verified evidence is appraised: nobody can skip the quote.
         if not isinstance(evidence, VerifiedEvidence):
             raise TypeError(f"only VerifiedEvidence is appraised, not {type(evidence).__name__}")
         report = Report()
-        case = Case(
-            evidence=evidence, manifests=self.manifests, baselines=self.baselines, predictions=self._predictions
-        )
-        # 2. What the policy requires was quoted, so that its events are known to have happened (A12).
+        # 2. A manifest that was in force when it was verified may have expired since (A43: freshness).
+        manifests = self._in_force(now, report)
+        case = Case(evidence=evidence, manifests=manifests, baselines=self.baselines, predictions=self._predictions)
+        # 3. What the policy requires was quoted, so that its events are known to have happened (A12).
         for pcr in self.policy.quoted:
             if not case.quoted(pcr):
                 report.find("register.not-quoted", f"the quote does not cover PCR {pcr}", pcr=pcr)
-        # 3. Each rule of the policy.
+        # 4. Each rule of the policy.
         self.policy.rule.appraise(case, report)
-        # 4. A required register that no reference speaks of is not passed over in silence (A41).
+        # 5. A required register that no reference speaks of is not passed over in silence (A41).
         for pcr in sorted(self.policy.required - report.covered):
             name = PCR_NAMES.get(pcr, "")
             report.find("register.not-covered", f"no reference covers PCR {pcr} ({name})", severity="warning", pcr=pcr)
@@ -82,7 +94,7 @@ class Verifier:
         for pcr in case.registers:
             if pcr not in report.covered and pcr not in named:
                 report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "no rule of the policy speaks of it", pcr=pcr)
-        # 5. Values that no event explains are not a boot's; a policy may know better (A26).
+        # 6. Values that no event explains are not a boot's; a policy may know better (A26).
         for pcr in evidence.unexplained:
             if pcr not in report.covered:
                 report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "its value does not follow from the log", pcr=pcr)
@@ -100,3 +112,16 @@ class Verifier:
             clock_info=evidence.quote.clock_info,
             firmware_version=evidence.quote.firmware_version,
         )
+
+    def _in_force(self, now: datetime | None, report: Report) -> tuple[ReferenceManifest, ...]:
+        """The manifests to compare with; a finding for each of the others, an error where there is nothing left."""
+        reasons = [(manifest, not_in_force(manifest, now)) for manifest in self.manifests]
+        left = tuple(manifest for manifest, reason in reasons if reason is None)
+        for manifest, reason in reasons:
+            if reason is not None:
+                report.find(
+                    "manifest.not-in-force",
+                    f"the manifest {manifest.name} {reason}: nothing is compared with it",
+                    severity="info" if left else "error",
+                )
+        return left

@@ -87,7 +87,7 @@ def test_arguments_one_by_one(measlog: Runner, release: tuple[str, ...], fixture
     (tmp_path / "grub.cfg").write_bytes(b"".join(lines))
     given = [w for word in last.decode().rstrip('"\n').split()[2:] for w in ("--argument", word)]
     assert len(given) == 4
-    words = ("--oem-grub-cfg", tmp_path / "grub.cfg", "--json", *given)
+    words: tuple[str | Path, ...] = ("--oem-grub-cfg", tmp_path / "grub.cfg", "--json", *given)
     (boot,) = measlog("predict", *release, *CHOSEN, *words).document["boots"]
     reported = json.loads((folder / "pcrs.json").read_text())["sha256"]
     for pcr in ("4", "8", "9", "14"):
@@ -97,7 +97,7 @@ def test_arguments_one_by_one(measlog: Runner, release: tuple[str, ...], fixture
 def test_rules_for_arguments(measlog: Runner, release: tuple[str, ...], fixtures: Path, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('format = "measlog.arguments/1"\n[[arguments]]\nname = "quiet"\n')
-    words = ("predict", *release, *CHOSEN, "--argument-rules", rules)
+    words: tuple[str | Path, ...] = ("predict", *release, *CHOSEN, "--argument-rules", rules)
     done = measlog(*words, "--json")
     (boot,) = done.document["boots"]
     assert {"8", "9"} <= boot["unknown"].keys()

@@ -93,7 +93,8 @@ def test_what_means_something_to_grub_reaches_the_kernel(release: ReferenceManif
 
 
 def test_none_and_a_text_are_no_lists(release: ReferenceManifest) -> None:
-    for arguments in ([], "quiet"):
+    nothing: tuple[list[str], str] = ([], "quiet")
+    for arguments in nothing:
         with pytest.raises(UnsupportedError):
             predict(release, arguments=arguments)
 

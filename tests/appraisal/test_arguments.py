@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -248,6 +249,22 @@ def test_a_setting_with_a_nul_is_none(value: bytes) -> None:
     events = with_oem(b"linux_append=quiet")
     changed = [command(b"set " + value) if b"set linux_append=quiet" in e.data else e for e in events]
     assert verdict(changed, ArgumentModel(rules=[QUIET])).status == "contraindicated"
+
+
+@pytest.mark.parametrize(
+    "more", [b"\0quiet", b" a\0b", b" " + b"a" * 70_000, b' "quiet', b" \xff", b" BOOT_IMAGE=x --"]
+)
+def test_a_command_line_that_cannot_be_one_is_a_finding_and_no_error(more: bytes) -> None:
+    """Typed at the menu, or made up: whatever it is, the machine gets a verdict."""
+    events = []
+    for event in with_oem(b"linux_append=quiet"):
+        prefix, colon, text = event.data.partition(b": ")
+        if prefix == b"kernel_cmdline":
+            event = replace(event, data=prefix + colon + text[:-1] + more + b"\0").rehashed(text[:-1] + more)  # noqa: PLW2901
+        events.append(event)
+    result = verdict(events, ArgumentModel(rules=[QUIET]))
+    assert result.status == "contraindicated"
+    assert {f.pcr for f in result.findings if f.severity == "error"} == {8}
 
 
 def test_arguments_behind_a_file_that_the_policy_names() -> None:

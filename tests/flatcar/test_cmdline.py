@@ -270,6 +270,26 @@ def test_a_rule_that_no_argument_could_keep_is_refused(parameters: dict[str, obj
         ArgumentRule(**parameters)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (b"x=1", True),
+        (b"y", True),
+        (b"", False),
+        (b"z", False),
+        (b"y=1", False),
+        (b"x=1 y", False),
+        (b"x=\0", False),
+        (b'x="1"', False),
+        (b"--", False),
+        (b"BOOT_IMAGE=1", False),
+        (b"x=" + b"1" * 100_000, False),
+    ],
+)
+def test_one_argument_by_itself(text: bytes, allowed: bool) -> None:
+    assert ArgumentModel(rules=[ArgumentRule(name="x", pattern=".*"), ArgumentRule(name="y")]).allows(text) is allowed
+
+
 def test_a_single_argument_as_a_rule() -> None:
     rule = ArgumentRule.exactly("a=b=c")
     assert (rule.name, rule.values, rule.repeat, rule.override) == (b"a", (b"b=c",), True, True)

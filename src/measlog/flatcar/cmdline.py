@@ -277,6 +277,13 @@ class ArgumentModel:
         """The model in words."""
         return "; ".join(rule.sentence for rule in self.rules) + (" (in this order)" if self.ordered else "")
 
+    def allows(self, text: bytes) -> bool:
+        """Whether the text is one argument that a rule allows; how often and where is another question."""
+        if not text or len(text) > KEPT or not one_word(text):
+            return False
+        argument = _argument(text)
+        return any(rule.allows(argument) for rule in self.rules)
+
     def violations(self, observed: bytes, expected: bytes) -> tuple[Violation, ...]:
         """What is wrong with a measured command line, beside the one of the same boot without additional arguments.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from measlog.flatcar.cmdline import ArgumentModel, parse
 from measlog.records.ipl import GrubCommand, KernelCommandLine
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case, Measured
     from measlog.appraisal.paths import Candidate, Following
     from measlog.appraisal.report import Report
+    from measlog.flatcar.cmdline import ArgumentModel
 
 __all__ = ["explain_arguments", "judge_arguments"]
 
@@ -62,7 +62,7 @@ def explain_arguments(
     wanted = Counter(_arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace")))
     given = Counter(_arguments(text))
     for argument in (given - wanted).elements():
-        if argument in allowed or (model is not None and _within(model, argument)):
+        if argument in allowed or (model is not None and model.allows(argument.encode("utf-8", "surrogateescape"))):
             continue
         report.find(
             "kernel.argument",
@@ -98,9 +98,3 @@ def _command_line(case: Case) -> tuple[Measured, str] | None:
 def _arguments(text: str) -> list[str]:
     """The arguments behind the kernel's file name."""
     return text.split(" ")[1:]
-
-
-def _within(model: ArgumentModel, text: str) -> bool:
-    """Whether the text is one argument that a rule allows; how often and where is another question."""
-    arguments = parse(text.encode(), measured=False).arguments
-    return len(arguments) == 1 and any(rule.allows(arguments[0]) for rule in model.rules)

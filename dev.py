@@ -26,6 +26,7 @@ BEGUN = VENV / "measlog-begun"
 READY = VENV / "measlog-ready"
 OLDEST = (3, 11)
 EXTRAS = "test"
+MADE_FROM = ("pyproject.toml", "setup.py", "src/measlog/_lanes.c")
 
 GOOD = ROOT / "fixtures" / "flatcar-lab-good"
 TAMPERED = ROOT / "fixtures" / "flatcar-lab-tampered"
@@ -82,9 +83,11 @@ def set_up() -> None:
 
 
 def stamp() -> str:
-    """What the environment was made from: this Python, this place, the project file."""
-    project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    return json.dumps({"python": sys.version, "place": str(ROOT), "project": project, "extras": EXTRAS})
+    """What the environment was made from: this Python, this place, the project file, and what is compiled."""
+    made = {
+        name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in MADE_FROM if (ROOT / name).is_file()
+    }
+    return json.dumps({"python": sys.version, "place": str(ROOT), "files": made, "extras": EXTRAS})
 
 
 def works() -> bool:

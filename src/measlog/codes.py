@@ -44,6 +44,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "register.not-covered": "no reference speaks of a register that the policy requires",
         "register.unexpected": "a register was extended that this way of booting leaves alone",
         "register.unexplained": "a register holds a value that the log does not explain",
+        "manifest.not-in-force": "a manifest has expired since it was verified, or is for later: it is no reference",
         "bank.unmeasured": "a firmware register of the verified bank was never extended",
         "bank.differs": "the digests of an event in two banks do not belong to the same data",
         "bank.empty": "the log declares a bank into which nothing was measured",

@@ -8,12 +8,15 @@ import pytest
 
 import measlog as ml
 from measlog.appraisal import AllOf, AnyOf, Policy, UnsafeAcceptAll, flatcar
+from measlog.appraisal.argument_tables import load_arguments
 from measlog.appraisal.policy_file import load_policy
 from measlog.appraisal.rules.banks import MeasuredBank
+from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
 from measlog.appraisal.rules.platform import Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
 from measlog.errors import PolicyError
+from measlog.flatcar.cmdline import ArgumentModel, ArgumentRule
 from tests.appraisal.machine import appraise, codes, good_log, machine
 
 
@@ -109,6 +112,110 @@ enabled = true
 kind = "secure-boot"
 enabled = false
 """
+
+
+RULED = """\
+format = "measlog.policy/1"
+name = "our fleet"
+use = "flatcar"
+
+[[arguments]]
+name = "flatcar.autologin"
+pattern = "tty[0-9]+"
+
+[[arguments]]
+name = "console"
+values = ["tty1", "ttyS0,115200n8"]
+repeat = true
+override = true
+"""
+RULES = [
+    ArgumentRule(name="flatcar.autologin", pattern="tty[0-9]+"),
+    ArgumentRule(name="console", values=["tty1", "ttyS0,115200n8"], repeat=True, override=True),
+]
+INLINE = """\
+format = "measlog.policy/1"
+name = "our fleet"
+use = "flatcar"
+arguments = [{name = "quiet"}, {name = "x", pattern = "(" }]
+"""
+ORDERED = """\
+format = "measlog.arguments/1"
+
+[arguments]
+ordered = true
+
+[[arguments.rules]]
+name = "a"
+
+[[arguments.rules]]
+name = "b"
+"""
+IN_A_RULE = """\
+format = "measlog.policy/1"
+name = "composed"
+required = [8]
+
+[[rule]]
+kind = "boot-path"
+
+[[rule.arguments]]
+name = "quiet"
+"""
+
+
+def test_a_file_has_rules_for_arguments() -> None:
+    assert load_policy(RULED.encode()).rule == flatcar(arguments=RULES).rule
+    assert load_policy(INLINE.replace("(", "1").encode()).rule == flatcar(
+        arguments=[ArgumentRule(name="quiet"), ArgumentRule(name="x", pattern="1")]
+    ).rule  # fmt: skip
+    quiet = ArgumentModel(rules=[ArgumentRule(name="quiet")])
+    assert load_policy(IN_A_RULE.encode()).rule == AllOf((BootPaths(arguments=quiet),))
+    alone = RULED.replace("policy/1", "arguments/1").replace('name = "our fleet"\nuse = "flatcar"\n', "")
+    assert load_arguments(alone.encode()) == ArgumentModel(rules=RULES)
+    rules = [ArgumentRule(name="a"), ArgumentRule(name="b")]
+    assert load_arguments(ORDERED.encode()) == ArgumentModel(rules=rules, ordered=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (RULED.replace("repeat = true", "repeat = 1"), "line 12: repeat must be true or false"),
+        (RULED.replace('"tty[0-9]+"', '"("'), "line 7: the pattern '\\(' is no regular expression"),
+        (RULED.replace('"tty[0-9]+"', "1"), "line 7: pattern must be a text"),
+        (RULED.replace('["tty1", "ttyS0,115200n8"]', '"tty1"'), "line 11: values must be a list of texts"),
+        (RULED.replace('"tty1"', '"tty1 x"'), "line 11: b'tty1 x' is not the value"),
+        (RULED.replace('name = "console"\n', ""), "line 9: the rule of an argument needs its name"),
+        (RULED.replace('"console"', '"--"'), "line 10: b'--' is not the name"),
+        (RULED.replace("override", "overrides"), "line 13: the rule of an argument has no parameter overrides"),
+        (RULED.partition("[[")[0] + "arguments = 3\n", "line 5: arguments must be a list of tables"),
+        (RULED.partition("[[")[0] + "arguments = []\n", "line 5: arguments must be a list of tables"),
+        (RULED.partition("[[")[0] + "arguments = ['quiet']\n", "line 5: arguments must be a list of tables"),
+        (RULED.partition("[[")[0] + "[arguments]\nordered = 1\n", "line 5: arguments has rules, and ordered"),
+        (RULED.partition("[[")[0] + "[arguments]\nrule = []\n", "line 5: arguments has rules, .*not rule"),
+        (RULED + '[[arguments]]\nname = "x"\n' * 255, "line 5: more than 256 rules"),
+        (INLINE, "line 4: the pattern '\\(' is no regular"),
+        (IN_A_RULE.replace('"quiet"', "1"), "line 9: name must be a text"),
+        (IN_A_RULE.replace("boot-path", "separators"), "line 8: the rule separators has no parameter arguments"),
+    ],
+)
+def test_an_error_in_rules_names_its_line(text: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=f"^{message}"):
+        load_policy(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (RULED, "format must be 'measlog.arguments/1'"),
+        (ORDERED + "[more]\n", "more is not known here"),
+        ('format = "measlog.arguments/1"\n', "arguments must be a list of tables"),
+        ("\n= 3", "not TOML"),
+    ],
+)
+def test_an_error_in_a_file_of_rules(text: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        load_arguments(text.encode())
 
 
 def test_a_file_names_a_published_policy() -> None:

@@ -21,6 +21,7 @@ from measlog.bulk.appraise import Appraiser
 from measlog.bulk.schema import BinaryColumn, TableError
 from measlog.bulk.templates import Template
 from measlog.errors import SelectionError
+from measlog.flatcar import ArgumentRule
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.registry import EventType
 
@@ -30,6 +31,7 @@ from fixtures import fleet  # noqa: E402
 from fixtures.attacks import forge  # noqa: E402
 from fixtures.attacks.catalogue import ATTACKS, good_boot  # noqa: E402
 from fixtures.attacks.model import NotApplicableError  # noqa: E402
+from tests.appraisal.test_arguments import with_oem  # noqa: E402
 from tests.bulk.fleets import VERDICT, Row, assert_equal, captures, columnar, machines, scalar, table, verifier  # noqa: E402
 
 SIGNER = ec.derive_private_key(0x5EED, ec.SECP256R1())
@@ -76,6 +78,28 @@ def test_other_banks_and_policies(secure_boot: bool) -> None:
     rows = captures()[::3] * 2
     for bank in ("sha256", "sha384", "sha1"):
         assert_equal(rows, verifier(secure_boot=secure_boot), bank)
+
+
+def test_a_policy_with_rules_for_arguments() -> None:
+    """Captures and forged command lines, each twice, so that one row's verdict may stand for another's."""
+    rules = [
+        ArgumentRule(name="flatcar.autologin", pattern="tty[A-Z]*[0-9]+"),
+        ArgumentRule(name="mitigations", values=["auto"]),
+        ArgumentRule(name="quiet"),
+    ]
+    plain = verifier()
+    judge = ml.Verifier(plain.manifests, policy=ml.policy.flatcar(arguments=rules, allow_unchecked_usr=True))
+    values = (b"quiet", b"quiet quiet", b"init=/bin/sh", b"-- quiet", b"mitigations=auto quiet", b'mitigations="auto')
+    forged = [_quoted(_base().with_events(with_oem(b"linux_append=" + value))) for value in values]
+    names = {"flatcar-lab-good", "flatcar-lab-tampered", "oem-azure", "tampered-prompt", "user-argument"}
+    rows = [*(row for row in captures() if row["machine"] in names), *forged]
+    found = columnar([*rows, *rows], judge)
+    assert found == [scalar(row, judge) for row in rows] * 2
+    by_name = {str(row.get("machine")): verdict for row, verdict in zip(rows, found, strict=False)}
+    assert by_name["user-argument"][0] == "affirming"
+    assert by_name["flatcar-lab-tampered"][:2] == ("contraindicated", "kernel.argument")
+    affirming = [verdict[0] == "affirming" for verdict in found[len(rows) - len(forged) : len(rows)]]
+    assert affirming == [True, False, False, False, True, False]
 
 
 def test_with_a_baseline() -> None:

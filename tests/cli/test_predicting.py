@@ -80,6 +80,50 @@ def test_an_oem_configuration_changes_what_follows(measlog: Runner, release: tup
     }
 
 
+def test_arguments_one_by_one(measlog: Runner, release: tuple[str, ...], fixtures: Path, tmp_path: Path) -> None:
+    """The real file's last line is what the arguments make; the registers are those that the TPM reported."""
+    folder = fixtures / "oem-ec2"
+    *lines, last = (folder / "oem-grub.cfg").read_bytes().splitlines(keepends=True)
+    (tmp_path / "grub.cfg").write_bytes(b"".join(lines))
+    given = [w for word in last.decode().rstrip('"\n').split()[2:] for w in ("--argument", word)]
+    assert len(given) == 4
+    words: tuple[str | Path, ...] = ("--oem-grub-cfg", tmp_path / "grub.cfg", "--json", *given)
+    (boot,) = measlog("predict", *release, *CHOSEN, *words).document["boots"]
+    reported = json.loads((folder / "pcrs.json").read_text())["sha256"]
+    for pcr in ("4", "8", "9", "14"):
+        assert boot["pcrs"]["sha256"][pcr] == reported[pcr]
+
+
+def test_rules_for_arguments(measlog: Runner, release: tuple[str, ...], fixtures: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('format = "measlog.arguments/1"\n[[arguments]]\nname = "quiet"\n')
+    words: tuple[str | Path, ...] = ("predict", *release, *CHOSEN, "--argument-rules", rules)
+    done = measlog(*words, "--json")
+    (boot,) = done.document["boots"]
+    assert {"8", "9"} <= boot["unknown"].keys()
+    (line,) = (event for event in boot["events"] if "arguments" in event)
+    assert line["kind"] == "cmdline"
+    assert line["text"].endswith(" {arguments}")
+    assert line["digests"] == {}
+    assert line["arguments"]["rules"] == [
+        {"name": "quiet", "values": None, "pattern": None, "repeat": False, "override": False}
+    ]
+    # What was not computed is not compared, and said.
+    (tmp_path / "boot.json").write_text(done.out)
+    log = fixtures / "oem-ec2" / "binary_bios_measurements"
+    assert "not compared: PCR 8: the kernel's arguments are given by rules" in measlog("diff", log, tmp_path / "boot.json").out  # fmt: skip
+    # Nor is anything sealed to it.
+    sealed = measlog(*words, "--format", "tpm2")
+    assert sealed.status == 3
+    assert "register 8 is not known" in sealed.err
+    rules.write_text('format = "measlog.arguments/1"\n[[arguments]]\nname = "--"\n')
+    bad = measlog(*words)
+    assert (bad.status, "rules.toml: line 3: " in bad.err) == (3, True)
+    assert measlog(*words, "--argument", "quiet").status == 2
+    lost = measlog("predict", *release, *CHOSEN, "--argument", 'a="b c"')
+    assert (lost.status, "cannot reach the kernel" in lost.err) == (3, True)
+
+
 def test_forms_of_other_tools(
     measlog: Runner, release: tuple[str, ...], reported: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:

@@ -124,9 +124,16 @@ def test_an_environment_is_made_once_and_anew_when_it_is_half_made(
     (tmp_path / "pyproject.toml").write_text("two")
     dev.set_up()
     assert steps[4:] == ["pip"]
+    # What is compiled is compiled anew where only it changed.
+    (tmp_path / "src" / "measlog").mkdir(parents=True)
+    (tmp_path / "src" / "measlog" / "_lanes.c").write_text("int x;")
+    dev.set_up()
+    dev.set_up()
+    assert steps[5:] == ["pip"]
+    assert all((ROOT / name).is_file() for name in dev.MADE_FROM)
     dev.PYTHON.unlink()
     dev.set_up()
-    assert steps[5:] == ["venv", "pip"]
+    assert steps[6:] == ["venv", "pip"]
 
 
 def test_wrong_usage_of_the_script() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from measlog.errors import FormatError, LimitExceededError, PolicyError
-from measlog.flatcar.cmdline import Argument, ArgumentRule, CommandLine, check, grub_words, parse
+from measlog.flatcar.cmdline import Argument, ArgumentModel, ArgumentRule, CommandLine, check, grub_words, parse
 from measlog.flatcar.grub.loader import kernel_command_line
 
 
@@ -195,3 +195,127 @@ def test_a_real_command_line(shared: Path) -> None:
     assert usrhash is not None
     assert usrhash.value is not None
     assert len(bytes.fromhex(usrhash.value.decode())) == 32
+
+
+# Models
+
+
+BASE = b"/k root=LABEL=ROOT console=ttyS0 console=tty0 quiet"
+
+
+@pytest.mark.parametrize(
+    ("text", "rules", "codes"),
+    [
+        # Nothing is the kernel's any more behind two dashes, be they the last word.
+        (BASE + b" --", [], ["cmdline.init"]),
+        (BASE + b' "--"', [], ["cmdline.init"]),
+        (BASE + b" -- a", [ArgumentRule(name="a")], ["cmdline.init"]),
+        # Quotes are not read alike by the kernel, systemd and dracut.
+        (BASE + b' x="a b"', [ArgumentRule(name="x", pattern=".*")], ["cmdline.quoting"]),
+        (BASE + b' x="', [ArgumentRule(name="x", pattern=".*")], ["cmdline.quoting"]),
+        (BASE + b" x='a'", [ArgumentRule(name="x", pattern=".*")], ["cmdline.quoting"]),
+        (BASE + b' "x"', [ArgumentRule(name="x")], ["cmdline.quoting"]),
+        # What is overridden may be missing; what is not, may not, wherever it stood.
+        (b"/k root=LABEL=ROOT console=tty1 quiet", [ArgumentRule(name="console", values=["tty1"], override=True)], []),
+        (b"/k root=LABEL=ROOT console=tty0 quiet", [ArgumentRule(name="console", pattern="tty0", override=True)], []),
+        (b"/k console=tty1 quiet", [ArgumentRule(name="console", values=["tty1"], override=True)], ["cmdline.order", "cmdline.missing"]),
+        (b"/k root=LABEL=ROOT quiet", [ArgumentRule(name="console", values=["tty1"], override=True)], ["cmdline.order", "cmdline.missing", "cmdline.missing"]),
+        (BASE + b" console=tty1", [ArgumentRule(name="console", values=["tty1"], override=True)], []),
+        (BASE + b" console=tty1 console=tty1", [ArgumentRule(name="console", values=["tty1"], override=True)], ["cmdline.duplicate"]),
+        # A name by its other spelling is the same name.
+        (BASE + b" a-b=1 a_b=1", [ArgumentRule(name="a_b", values=["1"])], ["cmdline.duplicate"]),
+    ],
+)  # fmt: skip
+def test_a_model_accounts_for_each_argument(text: bytes, rules: list[ArgumentRule], codes: list[str]) -> None:
+    assert [violation.code for violation in check(parse(text), EXPECTED, rules)] == codes
+    if rules:
+        assert [violation.code for violation in ArgumentModel(rules=rules).violations(text, BASE)] == codes
+
+
+def test_an_order_of_additional_arguments() -> None:
+    rules = [ArgumentRule(name="a", repeat=True), ArgumentRule(name="b")]
+    for text, codes in ((b" a a b", []), (b" b", []), (b" b a", ["cmdline.order"]), (b" a b a", ["cmdline.order"])):
+        assert [v.code for v in ArgumentModel(rules=rules, ordered=True).violations(BASE + text, BASE)] == codes
+        assert ArgumentModel(rules=rules).violations(BASE + text, BASE) == ()
+
+
+def test_a_text_that_no_kernel_is_given() -> None:
+    model = ArgumentModel(rules=[ArgumentRule(name="x", pattern=".*")])
+    for text, code in (
+        (BASE + b" x=\0", "cmdline.unreadable"),
+        (b"", "cmdline.unreadable"),
+        (BASE + b" x=" + b"a" * 70_000, "cmdline.unreadable"),
+        (BASE + b" x=" + b"a" * 1800, "cmdline.size"),
+    ):
+        assert [violation.code for violation in model.violations(text, BASE)] == [code]
+    assert model.violations(BASE + b" x=" + b"a" * 1700, BASE) == ()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "--"}, "name"),
+        ({"name": "a b"}, "name"),
+        ({"name": "a=b"}, "name"),
+        ({"name": 'a"'}, "name"),
+        ({"name": "a", "values": []}, "no value"),
+        ({"name": "a", "values": "b"}, "a list"),
+        ({"name": "a", "values": ["b c"]}, "not the value"),
+        ({"name": "a", "values": ["b\0"]}, "not the value"),
+    ],
+)
+def test_a_rule_that_no_argument_could_keep_is_refused(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        ArgumentRule(**parameters)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (b"x=1", True),
+        (b"y", True),
+        (b"", False),
+        (b"z", False),
+        (b"y=1", False),
+        (b"x=1 y", False),
+        (b"x=\0", False),
+        (b'x="1"', False),
+        (b"--", False),
+        (b"BOOT_IMAGE=1", False),
+        (b"x=" + b"1" * 100_000, False),
+    ],
+)
+def test_one_argument_by_itself(text: bytes, allowed: bool) -> None:
+    assert ArgumentModel(rules=[ArgumentRule(name="x", pattern=".*"), ArgumentRule(name="y")]).allows(text) is allowed
+
+
+def test_a_single_argument_as_a_rule() -> None:
+    rule = ArgumentRule.exactly("a=b=c")
+    assert (rule.name, rule.values, rule.repeat, rule.override) == (b"a", (b"b=c",), True, True)
+    assert ArgumentRule.exactly(b"a").values is None
+    assert ArgumentRule.exactly("a=").allows(Argument(b"a=", b"a", b""))
+
+
+def test_rules_in_words() -> None:
+    rules = [
+        ArgumentRule(name="a", values=["1", "2"], pattern="[3-9]", repeat=True),
+        ArgumentRule(name="b", override=True),
+    ]
+    sentence = "a=1 or 2 or what matches [3-9], more than once; b, in place of the image's"
+    assert ArgumentModel(rules=rules).sentence == sentence
+    assert ArgumentModel(rules=rules, ordered=True).sentence == sentence + " (in this order)"
+
+
+ALLOWED = [ArgumentRule(name="x", pattern="[0-9]+", repeat=True), ArgumentRule(name="y")]
+
+
+@given(st.lists(st.one_of(st.sampled_from([b"x=1", b"y", b"x", b"--", b'"']), st.binary(max_size=8)), max_size=6))
+def test_what_a_model_admits_is_what_white_space_separates(words: list[bytes]) -> None:
+    """By a reading that knows no quotes, as dracut's: no word is admitted that no rule names."""
+    text = b" ".join([BASE, *words])
+    violations = ArgumentModel(rules=ALLOWED).violations(text, BASE)
+    more = text.split()[len(BASE.split()) :]
+    if not violations:
+        assert all(word == b"y" or (word[:2] == b"x=" and word[2:].isdigit()) for word in more)
+        assert more.count(b"y") <= 1

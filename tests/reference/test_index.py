@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 import measlog
 from measlog.errors import ManifestError
+from measlog.reference import signing
 from measlog.reference.index import (
     INDEX_PAYLOAD_TYPE,
     LazyManifests,
@@ -102,6 +103,40 @@ def test_an_index_is_refused_like_a_manifest() -> None:
         SignedIndex.from_bytes(sign_payload(INDEX_PAYLOAD_TYPE, b"{}", P256)).verify(keys=KEYS)
     with pytest.raises(ManifestError, match="a file is there twice"):
         make_index(entries=make_index().entries[:1] * 2)
+
+
+def test_an_index_is_never_in_force_where_it_ends_before_it_begins() -> None:
+    with pytest.raises(ManifestError, match="expires: not later than not_before"):
+        make_index(not_before=NOW, expires=NOW)
+
+
+def test_what_was_loaded_may_have_expired_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service keeps an index for months; each look at it asks again, with the current time where none was given."""
+
+    class Clock:
+        time = NOW
+
+        @classmethod
+        def now(cls, _zone: object) -> datetime:
+            return cls.time
+
+    monkeypatch.setattr(signing, "datetime", Clock)
+    limit = NOW + timedelta(days=30)
+    program = hashlib.sha256(b"3").digest()
+    manifest = attrs.evolve(release(3), expires=limit)
+    data = manifest.sign(P256)
+    entry = index_entry("3.json", data, manifest)
+    for index, what in (
+        (make_index(entries=(entry,)), "manifest"),
+        (make_index(entries=(index_entry("3.json", FILES["3.json"], release(3)),), expires=limit), "index"),
+    ):
+        file = data if what == "manifest" else FILES["3.json"]
+        Clock.time = NOW
+        manifests = LazyManifests(SignedIndex.from_bytes(index.sign(P256)).verify(keys=KEYS, now=NOW), {"3.json": file}.__getitem__, keys=KEYS)  # fmt: skip
+        assert len(manifests.by_digest(program)) == 1
+        Clock.time = limit
+        with pytest.raises(ManifestError, match=f"^{what} .* expired"):
+            manifests.by_digest(program)
 
 
 def test_an_index_that_nobody_verified_is_of_no_use() -> None:

@@ -20,6 +20,7 @@ from measlog.replay.pcr import PCR_COUNT, RESETTABLE_PCRS
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
+    from measlog.flatcar.cmdline import ArgumentModel, ArgumentRule
 
 __all__ = ["AllOf", "AnyOf", "Policy", "UnsafeAcceptAll", "flatcar"]
 
@@ -155,6 +156,7 @@ def flatcar(
     *,
     secure_boot: bool = True,
     allowed_arguments: Iterable[str] = (),
+    arguments: ArgumentModel | Iterable[ArgumentRule] | None = None,
     oem_grub_cfg: Iterable[bytes] = (),
     minimum_sbat: dict[str, int] | None = None,
     minimum_dbx: Iterable[bytes] = (),
@@ -172,7 +174,9 @@ def flatcar(
 
     Shim, GRUB and kernel are the manifests', in order; the commands in PCR 8, and with them each argument of the
     kernel, follow from the ``grub.cfg`` of the image, or are named here: ``oem_grub_cfg`` are the contents of OEM
-    ``grub.cfg`` files that machines may have, ``allowed_arguments`` kernel arguments that such files may add. Allowed
+    ``grub.cfg`` files that machines may have, ``allowed_arguments`` kernel arguments that such files may add, one by
+    one, and ``arguments`` rules for them: names, values, how often. An argument outside of them is a finding that names
+    it; everything else in PCR 8 must be what follows from the configuration. Allowed
     variation: boot options that failed before the one that booted (``allow_boot_option_retries``), and exits from
     boot services that failed before the one that succeeded, and the other slot where the chosen one did not start
     (``allow_fallback``), a boot that provisions the machine with what Ignition finds, which nothing measures: whoever can
@@ -209,6 +213,7 @@ def flatcar(
                     allow_first_boot=allow_first_boot,
                     allow_silent_boot_manager=allow_silent_boot_manager,
                     allow_unchecked_usr=allow_unchecked_usr,
+                    arguments=arguments,
                 ),
                 Untouched((11, 12, 13)),
                 Platform(),

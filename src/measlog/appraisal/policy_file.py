@@ -8,19 +8,19 @@ A file either names a published policy and its parameters::
     secure_boot = true
     allowed_arguments = ["flatcar.autologin"]
 
-or lists its rules (``[[rule]]`` tables with a ``kind``; ``all-of`` and ``any-of`` hold ``[[rule.rules]]``) and the
+with rules for kernel arguments where these may vary (:mod:`measlog.appraisal.argument_tables`), or lists its rules (``[[rule]]`` tables with a ``kind``; ``all-of`` and ``any-of`` hold ``[[rule.rules]]``) and the
 registers it requires. Whatever is not understood is an error that names the line: nothing is passed over.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
+from measlog.appraisal.argument_tables import ArgumentTables, toml_document
 from measlog.appraisal.policy import AllOf, AnyOf, Policy, UnsafeAcceptAll, flatcar
 from measlog.appraisal.rules.banks import ConsistentBanks, HashedData, MeasuredBank, SoundLog
 from measlog.appraisal.rules.base import Rule
@@ -33,7 +33,6 @@ from measlog.errors import PolicyError
 __all__ = ["FORMAT", "load_policy"]
 
 FORMAT = "measlog.policy/1"
-_SIZE_LIMIT = 1 << 20
 _DEPTH_LIMIT = 8
 
 _RULES: Mapping[str, type[Any]] = {
@@ -126,15 +125,7 @@ def load_policy(data: bytes) -> Policy:
     Raises :class:`~measlog.errors.PolicyError`, which names the line, for anything that is not understood, and for a
     policy that would check nothing.
     """
-    if len(data) > _SIZE_LIMIT:
-        raise PolicyError(f"a policy of {len(data)} bytes is larger than {_SIZE_LIMIT}")
-    try:
-        text = data.decode()
-        document = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"line {data[: error.start].count(10) + 1}: not UTF-8") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PolicyError(f"not TOML: {error}") from None
+    text, document = toml_document(data, what="policy")
     return _Reader(text).policy(document)
 
 
@@ -143,6 +134,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._lines = text.splitlines()
+        self._arguments = ArgumentTables(self._lines)
 
     def _fail(self, key: str, message: str, value: object = None) -> PolicyError:
         # tomllib keeps no positions: the first line that assigns the key (this value, if there is one), or opens its
@@ -153,6 +145,8 @@ class _Reader:
         return PolicyError(f"line {line}: {message}" if line is not None else message)
 
     def _value(self, key: str, value: object) -> object:
+        if key == "arguments":
+            return self._arguments.model(value)
         try:
             return _PARAMETERS[key](value)
         except TypeError as error:
@@ -185,7 +179,12 @@ class _Reader:
             raise self._fail("use", f"there is no policy {use!r}; there is {', '.join(sorted(_POLICIES))}")
         arguments: dict[str, object] = {}
         for key, value in document.items():
-            if key not in _PARAMETERS or key in {"enabled", "pcrs", "allow_failed_attempts", "severity"}:
+            if key not in {*_PARAMETERS, "arguments"} or key in {
+                "enabled",
+                "pcrs",
+                "allow_failed_attempts",
+                "severity",
+            }:
                 raise self._fail(key, f"the policy {use} has no parameter {key}")
             arguments[key] = self._value(key, value)
         return attrs.evolve(make(**arguments), name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from measlog.appraisal.case import Case
@@ -15,6 +16,7 @@ from measlog.errors import ManifestError, PolicyError
 from measlog.evidence import VerifiedEvidence
 from measlog.log import EventLog
 from measlog.reference.manifest import ReferenceManifest
+from measlog.reference.signing import not_in_force
 from measlog.registry import PCR_NAMES
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Verifier:
 
     ``manifests`` are verified ones; unsigned ones are refused unless ``unsafe_unsigned_manifests`` says so. Each
     component may match any of them: an updated machine runs the boot loader of one release with another's kernel.
+    A verifier may live longer than its manifests: each appraisal compares with those that are in force then.
     """
 
     def __init__(
@@ -61,12 +64,21 @@ class Verifier:
         names = ", ".join(m.name for m in self.manifests) or "no manifest"
         return f"<Verifier {self.policy.name}: {names}, {len(self.baselines)} baselines>"
 
-    def appraise(self, evidence: VerifiedEvidence) -> AppraisalResult:
-        """The verdict on one machine; an unfavourable one is a value, not an error."""
+    def in_force(self, now: datetime | None = None) -> tuple[ReferenceManifest, ...]:
+        """The manifests that are in force at ``now``, the current time where none is given; it needs a time zone."""
+        return tuple(manifest for manifest in self.manifests if not_in_force(manifest, now) is None)
+
+    def appraise(self, evidence: VerifiedEvidence, *, now: datetime | None = None) -> AppraisalResult:
+        """The verdict on one machine; an unfavourable one is a value, not an error.
+
+        ``now`` is the time at which the manifests must be in force, as in :meth:`measlog.SignedManifest.verify`: the
+        current time where none is given. Evidence that is appraised again later needs the time of then. Raises
+        ManifestError for a time without a time zone.
+        """
         # 1. Only verified evidence is appraised: nobody can skip the quote.
         if not isinstance(evidence, VerifiedEvidence):
             raise TypeError(f"only VerifiedEvidence is appraised, not {type(evidence).__name__}")
-        report = self._judge(evidence)
+        report = self._judge(evidence, now)
         return AppraisalResult(
             status=report.status,
             findings=report.sorted_findings,
@@ -82,15 +94,17 @@ class Verifier:
             firmware_version=evidence.quote.firmware_version,
         )
 
-    def unsafe_appraise_unquoted(self, log: EventLog, *, bank: str = "sha256", pcrs: Iterable[int]) -> UnquotedResult:
+    def unsafe_appraise_unquoted(
+        self, log: EventLog, *, bank: str = "sha256", pcrs: Iterable[int], now: datetime | None = None
+    ) -> UnquotedResult:
         """The verdict that would follow *if* a quote said that ``pcrs`` hold what the log replays to.
 
         For programs that verify the quote themselves and hand over the log alone. Whoever holds the quote verifies it
-        with :meth:`measlog.Evidence.verify` instead, and calls :meth:`appraise`. Raises an
+        with :meth:`measlog.Evidence.verify` instead, and calls :meth:`appraise`; ``now`` is as there. Raises an
         :class:`~measlog.errors.EvidenceError` for a log that no quote could belong to.
         """
         assumed = UnquotedLog.assume(log, bank=bank, pcrs=pcrs)
-        report = self._judge(assumed)
+        report = self._judge(assumed, now)
         return UnquotedResult(
             status=report.status,
             findings=report.sorted_findings,
@@ -103,18 +117,18 @@ class Verifier:
             assumed=tuple(assumed.values),
         )
 
-    def _judge(self, evidence: VerifiedEvidence | UnquotedLog) -> Report:
+    def _judge(self, evidence: VerifiedEvidence | UnquotedLog, now: datetime | None) -> Report:
         report = Report()
-        case = Case(
-            evidence=evidence, manifests=self.manifests, baselines=self.baselines, predictions=self._predictions
-        )
-        # 2. What the policy requires was quoted, so that its events are known to have happened (A12).
+        # 2. A manifest that was in force when it was verified may have expired since (A43: freshness).
+        manifests = self._in_force(now, report)
+        case = Case(evidence=evidence, manifests=manifests, baselines=self.baselines, predictions=self._predictions)
+        # 3. What the policy requires was quoted, so that its events are known to have happened (A12).
         for pcr in self.policy.quoted:
             if not case.quoted(pcr):
                 report.find("register.not-quoted", f"the quote does not cover PCR {pcr}", pcr=pcr)
-        # 3. Each rule of the policy.
+        # 4. Each rule of the policy.
         self.policy.rule.appraise(case, report)
-        # 4. A required register that no reference speaks of is not passed over in silence (A41).
+        # 5. A required register that no reference speaks of is not passed over in silence (A41).
         for pcr in sorted(self.policy.required - report.covered):
             name = PCR_NAMES.get(pcr, "")
             report.find("register.not-covered", f"no reference covers PCR {pcr} ({name})", severity="warning", pcr=pcr)
@@ -122,8 +136,21 @@ class Verifier:
         for pcr in case.registers:
             if pcr not in report.covered and pcr not in named:
                 report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "no rule of the policy speaks of it", pcr=pcr)
-        # 5. Values that no event explains are not a boot's; a policy may know better (A26).
+        # 6. Values that no event explains are not a boot's; a policy may know better (A26).
         for pcr in evidence.unexplained:
             if pcr not in report.covered:
                 report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "its value does not follow from the log", pcr=pcr)
         return report
+
+    def _in_force(self, now: datetime | None, report: Report) -> tuple[ReferenceManifest, ...]:
+        """The manifests to compare with; a finding for each of the others, an error where there is nothing left."""
+        reasons = [(manifest, not_in_force(manifest, now)) for manifest in self.manifests]
+        left = tuple(manifest for manifest, reason in reasons if reason is None)
+        for manifest, reason in reasons:
+            if reason is not None:
+                report.find(
+                    "manifest.not-in-force",
+                    f"the manifest {manifest.name} {reason}: nothing is compared with it",
+                    severity="info" if left else "error",
+                )
+        return left

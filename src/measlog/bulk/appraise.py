@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from measlog.appraisal import Verifier
+    from measlog.reference.manifest import ReferenceManifest
 
     Numbers = NDArray[np.int64]
 
@@ -106,6 +107,7 @@ class Appraiser:
     _templates: dict[int, list[Template]] = field(factory=dict, init=False)
     _opinions: dict[tuple[Template, tuple[int, ...], frozenset[int]], Verdict] = field(factory=dict, init=False)
     _footprint: Footprint | None = field(init=False)
+    _in_force: tuple[ReferenceManifest, ...] = field(default=(), init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.bank not in ALGORITHMS_BY_NAME:
@@ -124,6 +126,11 @@ class Appraiser:
 
     def verdicts(self, batch: Any) -> list[Verdict]:
         """The verdicts on the rows of a RecordBatch, in order."""
+        # An opinion holds as long as the manifests that it rests on are in force.
+        in_force = self.verifier.in_force()
+        if in_force != self._in_force:
+            self._in_force = in_force
+            self._opinions.clear()
         columns = {name: BinaryColumn.from_arrow(batch.column(name)) for name in EVIDENCE}
         pcrs = BinaryColumn.from_arrow(batch.column("pcrs")) if "pcrs" in batch.schema.names else None
         given = given_registers(pcrs, batch.num_rows, self.bank)

@@ -19,6 +19,10 @@ from measlog.log import EventLog
 from measlog.registry import PCR_NAMES, EventType
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
     from measlog.log import Event
 
 __all__ = ["Cohort", "CohortBuilder", "Cohorts", "cohorts"]
@@ -53,6 +57,9 @@ class Cohort:
     counts: Mapping[str, Mapping[str, int]] = field(factory=dict)
     rows: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Cohort {self.code}: {self.sentence}>"
+
     @property
     def sentence(self) -> str:
         """What the cohort is, in a sentence without anything of the log's own words."""
@@ -72,6 +79,37 @@ class Cohorts:
     affirming: int
     usual: Mapping[int, int]
     cohorts: tuple[Cohort, ...]
+
+    def __repr__(self) -> str:
+        return f"<Cohorts: {self.machines} machines, {self.affirming} affirming, {len(self.cohorts)} cohorts>"
+
+    def __str__(self) -> str:
+        from measlog.view.fleet import cohorts_page  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return cohorts_page(self).to_text()
+
+    def _repr_html_(self) -> str:
+        from measlog.view.notebook import cohorts_html  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return cohorts_html(self)
+
+    def to_arrow(self) -> pa.Table:
+        """One row a cohort, as docs/columns.md describes. Needs the extra ``arrow``."""
+        from measlog.view.fleet import cohorts_table  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return cohorts_table(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The same for pandas, with Arrow's dtypes. Needs the extra ``pandas``."""
+        from measlog.view.fleet import cohorts_pandas  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return cohorts_pandas(self)
+
+    def to_polars(self) -> pl.DataFrame:
+        """The same for polars. Needs the extra ``polars``."""
+        from measlog.view.fleet import cohorts_polars  # noqa: PLC0415 - presentation is loaded when asked for
+
+        return cohorts_polars(self)
 
 
 @define(eq=False)

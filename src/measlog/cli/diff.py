@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from measlog.appraisal.closest import closest_boot
 from measlog.appraisal.diff import HistoryDiff
 from measlog.appraisal.diff import diff as align
 from measlog.cli.boots import boots_of
@@ -11,6 +12,7 @@ from measlog.cli.errors import about
 from measlog.cli.files import read
 from measlog.cli.options import FILE, as_json
 from measlog.cli.output import emit, emit_json
+from measlog.errors import FormatError
 from measlog.flatcar.boot import PredictedBoot
 from measlog.limits import DEFAULT_LIMITS
 from measlog.log import EventLog
@@ -33,7 +35,7 @@ __all__ = ["diff"]
 def diff(left: str, right: str, bank: str, *, as_json: bool) -> int:
     """Two logs, or a log and the JSON of a predicted boot, aligned register by register.
 
-    Exit status 1 means that they differ. Of several predicted boots the one with the fewest differences is shown.
+    Exit status 1 means that they differ. Of several predicted boots the one that comes closest is shown.
     """
     sides = {path: _read(path) for path in (left, right)}
     a, b = sides[left], sides[right]
@@ -61,5 +63,7 @@ def _read(path: str) -> EventLog | list[PredictedBoot]:
 def _closest(log: EventLog, other: EventLog | list[PredictedBoot], bank: str) -> tuple[str | None, HistoryDiff]:
     if isinstance(other, EventLog):
         return None, align(log, other, bank=bank)
-    found = [(boot.name, align(log, boot, bank=bank)) for boot in other]
-    return min(found, key=lambda pair: len(pair[1].differences))
+    boot = closest_boot(log, other, bank=bank)
+    if boot is None:
+        raise FormatError(f"nothing is predicted of the bank {bank}")
+    return boot.name, align(log, boot, bank=bank)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from measlog.appraisal.argument_tables import load_arguments
 from measlog.cli.errors import about, note
 from measlog.cli.files import KEY_LIMIT, read, read_log, write, write_below
 from measlog.cli.manifests import read_manifest, read_public_key, unsafe_read_unsigned_manifest
@@ -33,6 +34,7 @@ from measlog.view.compare import boot_page
 from measlog.view.render import Page
 
 if TYPE_CHECKING:
+    from measlog.flatcar.cmdline import ArgumentModel
     from measlog.reference.manifest import ReferenceManifest
 
 __all__ = ["predict"]
@@ -66,6 +68,16 @@ class Registers(click.ParamType[tuple[int, ...]]):
 @click.option("--slot", type=click.Choice(["a", "b"]), help="Only boots that try this slot.")
 @click.option("--first-boot", is_flag=True, help="Only first boots; later ones as well unless given.")
 @click.option("--oem-grub-cfg", type=FILE, metavar="F", help="The grub.cfg of the OEM partition.")
+@click.option(
+    "--argument",
+    "words",
+    multiple=True,
+    metavar="WORD",
+    help="A kernel argument that the OEM grub.cfg appends; any number of them.",
+)
+@click.option(
+    "--argument-rules", "rules", type=FILE, metavar="TOML", help="In their place, the rules that such arguments keep."
+)
 @click.option("--pcrs", type=Registers(), default="4,8,9", show_default=True, help="Registers that are sealed to.")
 @click.option("--bank", type=click.Choice(list(ALGORITHMS_BY_NAME)), default="sha256", show_default=True, help="Bank.")
 @click.option("--key", type=FILE, metavar="PEM", help="RSA key that signs policies, for pcrsig.")
@@ -85,6 +97,8 @@ def predict(
     secure_boot: str | None,
     slot: str | None,
     oem_grub_cfg: str | None,
+    words: tuple[str, ...],
+    rules: str | None,
     pcrs: tuple[int, ...],
     bank: str,
     key: str | None,
@@ -106,10 +120,13 @@ def predict(
         raise click.UsageError("--key goes with --format pcrsig, and pcrsig needs it.")
     if form == "pcrlock" and output is None:
         raise click.UsageError("--format pcrlock writes several files: give a folder with --output.")
+    if words and rules is not None:
+        raise click.UsageError("Give either --argument or --argument-rules.")
     release = _manifest(manifest, keys)
     loader = None if bootloader_manifest is None else _manifest(bootloader_manifest, keys)
     history = None if log is None else read_log(log)
     script = None if oem_grub_cfg is None else read(oem_grub_cfg, KEY_LIMIT)
+    arguments = _arguments(words, rules)
     signer = None if key is None else _signer(key)
     # A secret that is sealed for an update must open after a failed one too: the way back is never left out.
     keeps_way_back = history is not None and slot is not None and form not in {None, "json"}
@@ -124,6 +141,7 @@ def predict(
             slot=None if keeps_way_back else slot,
             first_boot=True if first_boot else None,
             oem_grub_cfg=script,
+            arguments=arguments,
         )
         if keeps_way_back:
             boots.sort(key=lambda boot: boot.slot != slot)
@@ -135,6 +153,14 @@ def predict(
     else:
         for name, data in made.items():
             write_below(output or ".", name, data)
+
+
+def _arguments(words: tuple[str, ...], rules: str | None) -> ArgumentModel | tuple[str, ...] | None:
+    if rules is None:
+        return words or None
+    data = read(rules, KEY_LIMIT)
+    with about(rules):
+        return load_arguments(data)
 
 
 def _manifest(path: str, keys: tuple[str, ...]) -> ReferenceManifest:

@@ -6,16 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from measlog.flatcar.arguments import oem_with_arguments
     from measlog.flatcar.boot import PredictedBoot, predict
+    from measlog.flatcar.cmdline import ArgumentModel, ArgumentRule
     from measlog.flatcar.image import Image
     from measlog.flatcar.release import Release
 
-__all__ = ["Image", "PredictedBoot", "Release", "predict"]
+__all__ = ["ArgumentModel", "ArgumentRule", "Image", "PredictedBoot", "Release", "oem_with_arguments", "predict"]
 
 _HOMES = {
+    "ArgumentModel": "measlog.flatcar.cmdline",
+    "ArgumentRule": "measlog.flatcar.cmdline",
     "Image": "measlog.flatcar.image",
     "PredictedBoot": "measlog.flatcar.boot",
     "Release": "measlog.flatcar.release",
+    "oem_with_arguments": "measlog.flatcar.arguments",
     "predict": "measlog.flatcar.boot",
 }
 

@@ -21,6 +21,7 @@ from measlog.reference.manifest import BANKS, BootPath, Component, ExpectedEvent
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
 
 if TYPE_CHECKING:
+    from measlog.flatcar.cmdline import ArgumentModel
     from measlog.flatcar.grub.parser import Script
     from measlog.log import EventLog
 
@@ -41,9 +42,10 @@ class PredictedEvent:
     """An event that a boot will make.
 
     ``kind`` says who makes it and why: ``action``, ``separator``, ``image`` (register 4), ``command``, ``cmdline``
-    (register 8), ``file``, ``options`` (register 9), ``mok`` (register 14), ``platform`` (taken from a log). ``text`` is what was
-    hashed, where that is text, else the name of what was measured, which no digest covers. ``data`` is the event's data
-    in the log where it is known. ``digests`` has every bank that can be computed.
+    (register 8), ``file``, ``options`` (register 9), ``mok`` (register 14), ``platform`` (taken from a log). ``text`` is
+    what was hashed, where that is text, else the name of what was measured, which no digest covers. ``data`` is the
+    event's data in the log where it is known. ``digests`` has every bank that can be computed: none of a text that is open.
+    ``arguments`` are the rules that such a command line will keep, at the place of ``{arguments}`` in its text.
     """
 
     pcr: int
@@ -52,11 +54,12 @@ class PredictedEvent:
     text: bytes
     data: bytes | None = None
     digests: Mapping[str, bytes] = field(converter=_digests, repr=False)
+    arguments: ArgumentModel | None = field(default=None, repr=False)
 
     @property
     def authenticated(self) -> bool:
         """Whether the digest covers the text."""
-        return self.kind in {"action", "command", "cmdline", "options"}
+        return bool(self.digests) and self.kind in {"action", "command", "cmdline", "options"}
 
 
 def _registers(value: Mapping[str, Mapping[int, bytes]]) -> Mapping[str, Mapping[int, bytes]]:
@@ -137,19 +140,29 @@ def predict(
     slot: str | None = None,
     first_boot: bool | None = None,  # noqa: FBT001
     oem_grub_cfg: bytes | GrubFile | None = None,
+    arguments: ArgumentModel | Iterable[str | bytes] | None = None,
 ) -> list[PredictedBoot]:
     """Every boot that the release of ``manifest`` decides, or those that the arguments leave.
 
     ``bootloader`` is the manifest of the release that shim and GRUB come from, where the machine was installed with
-    another one. ``oem_grub_cfg`` is the ``grub.cfg`` of the OEM partition. ``log`` is a good log of the machine: what
+    another one. ``oem_grub_cfg`` is the ``grub.cfg`` of the OEM partition, ``arguments`` what the operator appends to
+    it: kernel arguments one by one, for boots with other digests, or a model that they will keep, for boots whose
+    registers 8 and 9 are unknown and whose command line says what may stand at which place. ``log`` is a good log of the machine: what
     the platform measures is taken from it, and only boots with its Secure Boot state and disk are listed.
 
-    Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, LimitExceededError
-    for a configuration that does not end.
+    Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, and for arguments
+    that would not reach the kernel, LimitExceededError for a configuration that does not end.
     """
     if slot not in {None, "a", "b"}:
         raise ManifestError(f"slot {slot!r}: expected a or b")
     loader = bootloader_of(bootloader or manifest)
+    if arguments is not None:
+        from measlog.flatcar.arguments import boots_with_arguments  # noqa: PLC0415  (most predictions need no more)
+
+        oem = _oem_file(log, loader, oem_grub_cfg)
+        return boots_with_arguments(
+            lambda file: predict(manifest, log, bootloader, secure_boot, slot, first_boot, file), arguments, oem
+        )
     if log is not None:
         from measlog.flatcar.nextboot import predict_from_log  # noqa: PLC0415  (needs logs; most predictions do not)
 
@@ -164,6 +177,19 @@ def predict(
         predict_state(manifest, loader, state, oem_grub_cfg=oem_grub_cfg, cache=cache)
         for state in states(secure_boot=secure_boot, slot=slot, first_boot=first_boot, falls_back=falls_back)
     ]
+
+
+def _oem_file(
+    log: EventLog | None, loader: ReferenceManifest, oem_grub_cfg: bytes | GrubFile | None
+) -> GrubFile | None:
+    """The OEM ``grub.cfg`` that is given, else what the log shows of it."""
+    if oem_grub_cfg is not None:
+        return oem_grub_cfg if isinstance(oem_grub_cfg, GrubFile) else GrubFile(content=oem_grub_cfg)
+    if log is None:
+        return None
+    from measlog.flatcar.nextboot import observe  # noqa: PLC0415  (needs logs; most predictions do not)
+
+    return observe(log, loader).oem
 
 
 def predict_state(

@@ -8,7 +8,7 @@ import re
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self, TypedDict, Unpack
 from uuid import UUID
 
 from attrs import evolve, field, frozen
@@ -29,7 +29,7 @@ from measlog.formats.gpt import Gpt, GptPartition
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.manifest import Disk, DiskFile, Partition, ReferenceManifest, Source, Usr
 
-__all__ = ["ESP_TYPE", "USR_SLOTS", "USR_TYPE", "Image"]
+__all__ = ["ESP_TYPE", "USR_SLOTS", "USR_TYPE", "Image", "Naming", "named"]
 
 ESP_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 USR_TYPE = UUID("5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6")
@@ -42,6 +42,29 @@ USR_SLOTS = {
 
 SIGNATURE_LIMIT = 1 << 20
 _UNPREDICTED = {8: "commands of the boot loader", 9: "files that the boot loader reads"}
+
+
+class Naming(TypedDict, total=False):
+    """What a caller says of a manifest, by keyword.
+
+    ``release`` is Flatcar's version (``4230.2.1``); unless ``version`` is given, the number for rollback floors is made
+    from it by :func:`release_number`. ``not_before`` and ``expires`` need a time zone.
+    """
+
+    name: str | None
+    release: str | None
+    channel: str | None
+    version: int | None
+    not_before: datetime | None
+    expires: datetime | None
+
+
+def named(name: str, naming: Naming) -> dict[str, Any]:
+    """The manifest's own arguments, with ``name`` where the caller gives none."""
+    version, release = naming.get("version"), naming.get("release")
+    if version is None:
+        version = release_number(release) if release else 0
+    return {**naming, "name": naming.get("name") or name, "version": version}
 
 
 @frozen(kw_only=True)
@@ -163,30 +186,11 @@ class Image:
         """``amd64`` or ``arm64``, from the programs on the ESP."""
         return self.esp.arch
 
-    def reference_manifest(
-        self,
-        *,
-        name: str | None = None,
-        release: str | None = None,
-        channel: str | None = None,
-        version: int | None = None,
-        not_before: datetime | None = None,
-        expires: datetime | None = None,
-    ) -> ReferenceManifest:
-        """The manifest of this image.
-
-        ``release`` is Flatcar's version (``4230.2.1``); unless ``version`` is given, the number for rollback floors is
-        made from it by :func:`release_number`. Raises ManifestError where a value is not acceptable.
-        """
-        number = version if version is not None else 0 if release is None else release_number(release)
+    def reference_manifest(self, **naming: Unpack[Naming]) -> ReferenceManifest:
+        """The manifest of this image. Raises ManifestError where a value of :class:`Naming` is not acceptable."""
         manifest = ReferenceManifest(
-            name=name or self.name,
-            release=release,
-            channel=channel,
+            **named(self.name, naming),
             arch=self.arch,
-            version=number,
-            not_before=not_before,
-            expires=expires,
             sources=self.sources,
             components=self.esp.components,
             grub=self.esp.grub,

@@ -6,16 +6,15 @@ import hashlib
 import os
 import re
 import tempfile
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, Unpack
 
 from attrs import evolve, field, frozen
 from attrs.validators import deep_iterable, instance_of, optional
 
 from measlog.errors import FormatError, ManifestError
 from measlog.flatcar.authenticity import OpenPgpKeys
-from measlog.flatcar.image import Image, authenticate, read_small, release_number
+from measlog.flatcar.image import Image, Naming, authenticate, named, read_small
 from measlog.flatcar.registers import NOT_COVERED
 from measlog.flatcar.scan import FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unpack import SparseWriter, container_kind, pieces
@@ -120,35 +119,19 @@ class Release:
             image=image,
         )
 
-    def reference_manifest(
-        self,
-        *,
-        name: str | None = None,
-        release: str | None = None,
-        channel: str | None = None,
-        version: int | None = None,
-        not_before: datetime | None = None,
-        expires: datetime | None = None,
-    ) -> ReferenceManifest:
-        """The manifest of this release; arguments override what ``version.txt`` says."""
-        release, channel = release or self.version, channel or self.channel
-        name = name or self.name
+    def reference_manifest(self, **naming: Unpack[Naming]) -> ReferenceManifest:
+        """The manifest of this release; what a caller says (:class:`Naming`) comes before what ``version.txt`` says."""
+        naming["name"] = naming.get("name") or self.name
+        naming["release"] = naming.get("release") or self.version
+        naming["channel"] = naming.get("channel") or self.channel
         if self.image is not None:
-            made = self.image.reference_manifest(
-                name=name, release=release, channel=channel, version=version, not_before=not_before, expires=expires
-            )
-            return evolve(made, sources=self.sources)
+            return evolve(self.image.reference_manifest(**naming), sources=self.sources)
         machines = sorted({one.machine for one in self.components})
         if len(machines) != 1:
             raise ManifestError(f"programs for {', '.join(machines)} in one release")
         return ReferenceManifest(
-            name=name,
-            release=release,
-            channel=channel,
+            **named(self.name, naming),
             arch=machines[0],
-            version=version if version is not None else release_number(release) if release else 0,
-            not_before=not_before,
-            expires=expires,
             sources=self.sources,
             components=self.components,
             grub=self.grub,

@@ -173,16 +173,12 @@ def _frame_legacy(data: bytes, limits: Limits) -> Frame:
     max_events, max_size = limits.events, limits.event_size
     uniform = uniform_tail(data)
     unpack, header_size = _LEGACY_HEADER.unpack_from, _LEGACY_HEADER.size
-    filler: Filler | None = None
-    tail: int | None = None
+    ended = _GOES_ON
     while position < end:
-        if position >= uniform:
-            filler = _filler(data, position, _MIN_FILLER_ZERO_LEGACY)
-            if filler is not None:
+        if position >= uniform or data[position] == 0xFF:
+            ended = _ended(data, position, uniform, _MIN_FILLER_ZERO_LEGACY)
+            if ended is not _GOES_ON:
                 break
-        if data[position] == 0xFF and _terminated(data, position):
-            tail = position
-            break
         if len(rows) >= max_events:
             raise _too_many(limits, position)
         if end - position < header_size:
@@ -193,17 +189,7 @@ def _frame_legacy(data: bytes, limits: Limits) -> Frame:
             _check_data(data, len(rows), start, size, limits, _CLAUSE_EVENT)
         append(Row(position, index, kind, (digest,), start, start + size))
         position = start + size
-    if tail is not None:
-        anomalies.append(_tail_anomaly(tail, end))
-    return Frame(
-        kind="sha1",
-        spec_id=None,
-        algorithm_ids=(0x0004,),
-        rows=tuple(rows),
-        filler=filler,
-        tail=tail,
-        anomalies=tuple(anomalies),
-    )
+    return _frame("sha1", None, (0x0004,), rows, ended, anomalies, end)
 
 
 def _frame_agile(data: bytes, first: Row, limits: Limits) -> Frame:
@@ -219,16 +205,12 @@ def _frame_agile(data: bytes, first: Row, limits: Limits) -> Frame:
     append = rows.append
     end, max_events, max_size = len(data), limits.events, limits.event_size
     uniform = uniform_tail(data)
-    filler: Filler | None = None
-    tail: int | None = None
+    ended = _GOES_ON
     while position < end:
-        if position >= uniform:
-            filler = _filler(data, position, MIN_FILLER_ZERO_AGILE)
-            if filler is not None:
+        if position >= uniform or data[position] == 0xFF:
+            ended = _ended(data, position, uniform, MIN_FILLER_ZERO_AGILE)
+            if ended is not _GOES_ON:
                 break
-        if data[position] == 0xFF and _terminated(data, position):
-            tail = position
-            break
         if len(rows) >= max_events:
             raise _too_many(limits, position)
         if end - position >= header_size:
@@ -249,10 +231,23 @@ def _frame_agile(data: bytes, first: Row, limits: Limits) -> Frame:
             )
         append(row)
         position = row.data_end
+    return _frame("ccel" if first.register == 1 else "crypto-agile", spec_id, ids, rows, ended, anomalies, end)
+
+
+def _frame(
+    kind: LogKind,
+    spec_id: SpecIdHeader | None,
+    ids: tuple[int, ...],
+    rows: list[Row],
+    ended: _Ended,
+    anomalies: list[FrameAnomaly],
+    end: int,
+) -> Frame:
+    filler, tail = ended
     if tail is not None:
         anomalies.append(_tail_anomaly(tail, end))
     return Frame(
-        kind="ccel" if first.register == 1 else "crypto-agile",
+        kind=kind,
         spec_id=spec_id,
         algorithm_ids=ids,
         rows=tuple(rows),
@@ -409,6 +404,20 @@ def _filler(data: bytes, position: int, min_zero: int) -> Filler | None:
     if length < (MIN_FILLER_FF if value == 0xFF else min_zero):
         return None
     return Filler(offset=position, length=length, value=value)
+
+
+_Ended = tuple[Filler | None, int | None]
+"""What follows the last event: filler, or the offset of what is neither filler nor an event."""
+_GOES_ON: _Ended = (None, None)
+
+
+def _ended(data: bytes, position: int, uniform: int, min_zero: int) -> _Ended:
+    """Whether the events end at ``position``; ``uniform`` is where the uniform tail begins."""
+    if position >= uniform:
+        filler = _filler(data, position, min_zero)
+        if filler is not None:
+            return filler, None
+    return (None, position) if _terminated(data, position) else _GOES_ON
 
 
 def _terminated(data: bytes, position: int) -> bool:

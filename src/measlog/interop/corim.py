@@ -147,7 +147,7 @@ class SignedCorim:
         """
         manifest = self.verify_document(keys=keys, now=now).manifest()
         # Steps 5 and 6: what the manifest says of its own validity, and the caller's floor (A43).
-        check_in_force(manifest, now=now, minimum_version=minimum_version)
+        check_in_force(manifest, now, minimum_version, what="manifest")
         return manifest
 
     def verify_document(self, *, keys: Iterable[PublicKey | bytes | str], now: datetime | None = None) -> Corim:

@@ -16,14 +16,14 @@ from attrs.validators import instance_of
 
 from measlog.errors import ManifestError
 from measlog.reference.fields import choice, digest, integer, member, optional, record, sequence, text, timestamp
-from measlog.reference.manifest import ReferenceManifest, canonical_json, parse_json
+from measlog.reference.manifest import ReferenceManifest, canonical_json, check_period, parse_json
 from measlog.reference.signing import (
     Envelope,
     PrivateKey,
     PublicKey,
     SignedManifest,
     Signer,
-    check_validity,
+    check_in_force,
     sign_payload,
 )
 
@@ -66,6 +66,7 @@ class ManifestIndex:
     signed_by: tuple[str, ...] | None = field(init=False, default=None, eq=False)
 
     def __attrs_post_init__(self) -> None:
+        check_period(self.not_before, self.expires)
         if len({entry.file for entry in self.entries}) != len(self.entries):
             raise ManifestError("entries: a file is there twice")
 
@@ -145,13 +146,8 @@ class SignedIndex:
         # 1. Type, keys and signature, before anything is read (A43).
         payload, signers = self.envelope.verified_payload(payload_type=INDEX_PAYLOAD_TYPE, keys=keys)
         index = ManifestIndex.from_json(payload)
-        # 2. In force: a withheld newer index shows by its expiry.
-        check_validity(index.not_before, index.expires, now, what=f"index {index.name}")
-        # 3. Not rolled back.
-        if minimum_version is not None and index.version < minimum_version:
-            raise ManifestError(
-                f"index {index.name} has version {index.version}, at least {minimum_version} is required"
-            )
+        # 2. In force: a withheld newer index shows by its expiry. 3. Not rolled back.
+        check_in_force(index, now, minimum_version, what="index")
         object.__setattr__(index, "signed_by", signers)
         return index
 
@@ -174,6 +170,7 @@ class LazyManifests:
     ) -> None:
         if index.signed_by is None:
             raise ManifestError("the index is not verified: see SignedIndex.verify")
+        self._index = index
         self._fetch = fetch
         self._keys = tuple(keys)
         self._now = now
@@ -207,4 +204,7 @@ class LazyManifests:
             if index_entry(entry.file, data, manifest) != entry:
                 raise ManifestError(f"{entry.file}: the index says something else of it than it says itself")
             self._loaded[entry.file] = manifest
+        # 4. Still in force, both: they were verified when they were loaded, which may be long ago.
+        check_in_force(self._index, self._now, None, what="index")
+        check_in_force(self._loaded[entry.file], self._now, self._minimum_version, what="manifest")
         return self._loaded[entry.file]

@@ -298,8 +298,7 @@ class ReferenceManifest:
     signed_by: tuple[str, ...] | None = field(init=False, default=None, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.not_before is not None and self.expires is not None and self.expires <= self.not_before:
-            raise ManifestError("expires: not later than not_before")
+        check_period(self.not_before, self.expires)
         seen: set[tuple[str, str | None, str]] = set()
         for component in self.components:
             key = component.role, component.slot, component.path
@@ -367,6 +366,12 @@ def manifest_schema() -> dict[str, Any]:
         "required": ["format", *body["required"]],
         "additionalProperties": False,
     }
+
+
+def check_period(not_before: datetime | None, expires: datetime | None) -> None:
+    """Raise ManifestError where a document would never be in force."""
+    if not_before is not None and expires is not None and expires <= not_before:
+        raise ManifestError("expires: not later than not_before")
 
 
 def canonical_json(document: Mapping[str, Any]) -> bytes:

@@ -165,33 +165,59 @@ class SignedManifest:
         payload, signers = self.envelope.verified_payload(payload_type=PAYLOAD_TYPE, keys=keys)
         # 4. The signed bytes are a manifest of a known version.
         manifest = ReferenceManifest.from_json(payload)
-        # Steps 5 and 6.
-        check_in_force(manifest, now=now, minimum_version=minimum_version)
+        # 5. In force: neither expired nor for later (A43: freshness).
+        # 6. Not rolled back below the caller's floor (A43: rollback).
+        check_in_force(manifest, now, minimum_version, what="manifest")
         # signed_by is no argument of the class, so that no caller can claim a signature by construction.
         object.__setattr__(manifest, "signed_by", signers)
         return manifest
 
 
-def check_in_force(manifest: ReferenceManifest, *, now: datetime | None, minimum_version: int | None) -> None:
-    """The last steps for a manifest whose signature was verified; ManifestError where it is not to be used."""
-    # 5. In force: neither expired nor for later (A43: freshness).
-    check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
-    # 6. Not rolled back below the caller's floor (A43: rollback).
-    if minimum_version is not None and manifest.version < minimum_version:
+class Dated(Protocol):
+    """What is in force for a time and has versions: a manifest, or an index of them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def not_before(self) -> datetime | None: ...
+    @property
+    def expires(self) -> datetime | None: ...
+
+
+def check_in_force(document: Dated, now: datetime | None, minimum_version: int | None, *, what: str) -> None:
+    """Raise ManifestError unless the document is in force at ``now``, and not of a lower version.
+
+    ``now`` is the current time where none is given.
+    """
+    check_validity(document.not_before, document.expires, now, what=f"{what} {document.name}")
+    if minimum_version is not None and document.version < minimum_version:
         raise ManifestError(
-            f"manifest {manifest.name} has version {manifest.version}, at least {minimum_version} is required"
+            f"{what} {document.name} has version {document.version}, at least {minimum_version} is required"
         )
 
 
+def not_in_force(document: Dated, now: datetime | None) -> str | None:
+    """Why a document is not in force at ``now`` (the current time where none is given), or None where it is."""
+    return _outside(document.not_before, document.expires, now)
+
+
 def check_validity(not_before: datetime | None, expires: datetime | None, now: datetime | None, *, what: str) -> None:
-    """Raise ManifestError unless ``now`` (default: the current time) is within the bounds given."""
+    """Raise ManifestError unless ``now`` (the current time where none is given) is within the bounds that are given."""
+    if (reason := _outside(not_before, expires, now)) is not None:
+        raise ManifestError(f"{what} {reason}")
+
+
+def _outside(not_before: datetime | None, expires: datetime | None, now: datetime | None) -> str | None:
     moment = datetime.now(UTC) if now is None else now
     if moment.utcoffset() is None:
         raise ManifestError("the time to judge the manifest by has no time zone")
     if not_before is not None and moment < not_before:
-        raise ManifestError(f"{what} is not valid before {not_before:%Y-%m-%dT%H:%M:%SZ}")
+        return f"is not valid before {not_before:%Y-%m-%dT%H:%M:%SZ}"
     if expires is not None and moment >= expires:
-        raise ManifestError(f"{what} expired at {expires:%Y-%m-%dT%H:%M:%SZ}")
+        return f"expired at {expires:%Y-%m-%dT%H:%M:%SZ}"
+    return None
 
 
 def sign(manifest: ReferenceManifest, private_key: PrivateKey | Signer | bytes | str) -> bytes:

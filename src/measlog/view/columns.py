@@ -35,7 +35,7 @@ from measlog.view.summary import summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "DATA", "Column", "arrow_schema", "columns_page", "decoded"]
+__all__ = ["COHORT_COLUMNS", "COLUMNS", "DATA", "Column", "arrow_schema", "cohort_schema", "columns_page", "decoded"]
 
 _WORD = "dictionary<int32, string>"
 _MAX_TEXT = 8192
@@ -259,6 +259,29 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+COHORT_COLUMNS: tuple[Column, ...] = (
+    Column("machines", "uint64", null=False, about="how many machines deviate alike"),
+    Column("status", _WORD, null=False, about="`warning`, `contraindicated` or `none`"),
+    Column(
+        "code", _WORD, null=True, about="code of the first finding or of the error; null where nothing was compared"
+    ),
+    Column("explanation", "string", null=False, about="what the code means"),
+    Column("pcr", "uint8", null=True, about="the register that deviates; null where the evidence was refused"),
+    Column("event", "uint32", null=True, about="index in the log of the first event concerned"),
+    Column("shared", "uint32", null=True, about="events of the register that are as on most machines"),
+    Column("digest", "binary", null=True, about="of the event behind these; null where the register ends"),
+    Column("usual", "binary", null=True, about="the digest that most machines have there; null where theirs ends"),
+    Column("text", "string", null=True, about="the log's own words for the event, which no digest may cover; escaped"),
+    Column(
+        "counts",
+        "list<struct<column: string, value: string, machines: uint64>>",
+        null=False,
+        about="values of the columns asked for, and how many of the machines have each",
+    ),
+    Column("rows", "list<uint64>", null=False, about="places of the first few machines in the table of verdicts"),
+)
+
+
 _READERS: Mapping[type[Record], Decoded] = MappingProxyType({r: d for d in DATA for r in d.records})
 
 
@@ -271,19 +294,17 @@ def decoded(record: Record) -> dict[str, object] | None:
     return {}
 
 
-def _list(*names: str) -> pa.DataType:
+def _list(*names: str, **others: pa.DataType) -> pa.DataType:
     import pyarrow as pa  # noqa: PLC0415 - optional
 
     # "element" is Parquet's name, so that the type is the same when it is read back.
-    return pa.list_(pa.field("element", pa.struct([(name, pa.string()) for name in names])))
+    return pa.list_(pa.field("element", pa.struct([*((name, pa.string()) for name in names), *others.items()])))
 
 
-@cache
-def arrow_schema() -> pa.Schema:
-    """The schema of a log's frame. Needs the extra ``arrow``."""
+def _types() -> Mapping[str, pa.DataType]:
     import pyarrow as pa  # noqa: PLC0415 - optional
 
-    plain: dict[str, pa.DataType] = {
+    return {
         "uint8": pa.uint8(),
         "uint32": pa.uint32(),
         "uint64": pa.uint64(),
@@ -293,13 +314,34 @@ def arrow_schema() -> pa.Schema:
         "map<string, binary>": pa.map_(pa.string(), pa.binary()),
         "list<struct<field: string, trust: string>>": _list("field", "trust"),
         "list<struct<name: string, type_guid: string, guid: string>>": _list("name", "type_guid", "guid"),
+        "list<struct<column: string, value: string, machines: uint64>>": _list("column", "value", machines=pa.uint64()),
+        "list<uint64>": pa.list_(pa.field("element", pa.uint64())),
     }
+
+
+@cache
+def arrow_schema() -> pa.Schema:
+    """The schema of a log's frame. Needs the extra ``arrow``."""
+    import pyarrow as pa  # noqa: PLC0415 - optional
+
+    plain = _types()
     data = pa.struct([(d.name, pa.struct([(f.name, plain[f.type]) for f in d.fields])) for d in DATA])
     return pa.schema(
         [
             pa.field(c.name, data if c.name == "data" else plain[c.type], nullable=c.null, metadata={"about": c.about})
             for c in COLUMNS
         ]
+    )
+
+
+@cache
+def cohort_schema() -> pa.Schema:
+    """The schema of a frame of cohorts. Needs the extra ``arrow``."""
+    import pyarrow as pa  # noqa: PLC0415 - optional
+
+    plain = _types()
+    return pa.schema(
+        [pa.field(c.name, plain[c.type], nullable=c.null, metadata={"about": c.about}) for c in COHORT_COLUMNS]
     )
 
 
@@ -321,6 +363,15 @@ def columns_page() -> str:
     for item in DATA:
         classes = ", ".join(f"`{r.__name__}`" for r in item.records)
         lines += ["", f"### `data.{item.name}`", "", f"Records: {classes}.", "", *_rows(item.fields)]
+    lines += [
+        "",
+        "## Columns of a frame of cohorts",
+        "",
+        "What `measlog.bulk.cohorts.cohorts()` gives has `to_arrow()`, `to_pandas()` and `to_polars()` as well: one row a",
+        "cohort, the largest first.",
+        "",
+        *_rows(COHORT_COLUMNS),
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -43,8 +43,9 @@ def _side_text(side: Side | None) -> str:
 
 
 def expected_text(event: PredictedEvent) -> str:
-    """What a predicted event is about."""
-    return event.text.decode("utf-8", "backslashreplace") or event.kind
+    """What a predicted event is about, and what an open text may hold."""
+    text = event.text.decode("utf-8", "backslashreplace") or event.kind
+    return text if event.arguments is None else f"[arguments: {event.arguments.sentence}] {text}"
 
 
 def diff_page(found: HistoryDiff, *, same: bool = False) -> Page:

@@ -11,6 +11,7 @@ from measlog.registry import PCR_NAMES, Register
 from measlog.view.assets import asset
 from measlog.view.compare import expected_text
 from measlog.view.findings import finding_block
+from measlog.view.fleet import counted
 from measlog.view.html import Html, clip, el, join
 from measlog.view.pieces import (
     STATUS_WORDS,
@@ -28,12 +29,13 @@ from measlog.view.sides import difference_rows
 if TYPE_CHECKING:
     from measlog.appraisal.diff import Difference, HistoryDiff
     from measlog.appraisal.result import AppraisalResult
+    from measlog.bulk.cohorts import Cohorts
     from measlog.evidence import Quote
     from measlog.flatcar.boot import PredictedBoot
     from measlog.log import Event, EventLog
     from measlog.reference.manifest import ReferenceManifest
 
-__all__ = ["boot_html", "diff_html", "log_html", "manifest_html", "quote_html", "result_html"]
+__all__ = ["boot_html", "cohorts_html", "diff_html", "log_html", "manifest_html", "quote_html", "result_html"]
 
 _MAX_EVENTS = 1000
 _MAX_BYTES = 600_000
@@ -275,6 +277,41 @@ def boot_html(boot: PredictedBoot) -> str:
         _fold(_count(len(boot.assumptions), "assumption"), el("ul", *(el("li", line) for line in boot.assumptions)))
         if boot.assumptions
         else None,
+    )
+
+
+def cohorts_html(found: Cohorts) -> str:
+    """A fleet: how many machines are affirming, and the others by what they have in common."""
+    rows = [
+        (
+            str(c.machines),
+            badge(c.status, c.status, STATUS_WORDS.get(c.status)),
+            el("span", c.code or "-", title=c.explanation),
+            register_chip(c.pcr),
+            "-" if c.event is None else str(c.event),
+            digest(c.digest),
+            digest(c.usual),
+            c.explanation if c.text is None else el("bdi", f"~{clip(c.text, _MAX_TEXT)}", cls="m-untrusted"),
+            clip(counted(c), _MAX_TEXT),
+            ", ".join(map(str, c.rows)),
+        )
+        for c in found.cohorts[:_MAX_ROWS]
+    ]
+    columns = (
+        "machines", "status", "code", "register", "event", "digest", "on most machines", "what", "among them", "rows",
+    )  # fmt: skip
+    usual = [(register_chip(pcr), str(count)) for pcr, count in found.usual.items()]
+    return _page(
+        _head("Cohorts", f"{found.machines} machines", f"{found.affirming} affirming"),
+        _fold(
+            _count(len(rows), "cohort", " of machines that deviate alike"),
+            table(columns, rows),
+            _more(len(found.cohorts) - _MAX_ROWS, "cohorts.to_pandas() has them all"),
+            opened=True,
+        )
+        if rows
+        else None,
+        _fold(join(["registers as most machines have them"]), table(("register", "machines"), usual)),
     )
 
 

@@ -7,18 +7,19 @@ together is that one path explains all of them, and that the kernel is the same 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from attrs import Factory, evolve, frozen
+from attrs import Factory, evolve, field, frozen
 
 from measlog.appraisal.diff import align
 from measlog.appraisal.paths import Candidate, Following, Owner, follow
 from measlog.appraisal.result import Identified, Severity
 from measlog.appraisal.rules.boundaries import separator_digests
-from measlog.appraisal.rules.command_line import explain_arguments
-from measlog.appraisal.rules.oem import OEM_FILE, operator_settings
+from measlog.appraisal.rules.command_line import explain_arguments, judge_arguments
+from measlog.appraisal.rules.oem import OEM_FILE, listed, operator_settings
 from measlog.flatcar.boot import CALLING, RETURNING
+from measlog.flatcar.cmdline import ArgumentModel, ArgumentRule
 from measlog.records.device_path import DevicePath
 from measlog.records.image import ImageLoadEvent
 from measlog.registry import PCR_NAMES, EventType
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case, Measured
     from measlog.appraisal.report import Report
     from measlog.flatcar.boot import PredictedBoot, PredictedEvent
-    from measlog.reference.manifest import ReferenceManifest
 
 __all__ = ["BootPaths"]
 
@@ -41,13 +41,18 @@ _IMAGE = EventType.EV_EFI_BOOT_SERVICES_APPLICATION
 Followed = tuple[Candidate, tuple[Following, ...]]
 
 
+def _model(value: ArgumentModel | Iterable[ArgumentRule] | None) -> ArgumentModel | None:
+    return value if value is None or isinstance(value, ArgumentModel) else ArgumentModel(rules=value)
+
+
 @frozen
 class BootPaths:
     """Every event of PCR 4, 8, 9 and 14 is explained, in order, by one boot of a manifest (A1, A3, A45, A46).
 
     Variation that is admitted by name: ``oem_grub_cfg``, contents that the OEM partition's ``grub.cfg`` may have;
     ``allowed_arguments``, kernel arguments that any other OEM ``grub.cfg`` which does nothing but set variables may
-    add; ``allow_boot_option_retries``, boot options that returned before the one that booted, which leave pairs of
+    add, alone or behind one of these contents; ``arguments``, rules that the arguments of such a boot must keep;
+    ``allow_boot_option_retries``, boot options that returned before the one that booted, which leave pairs of
     actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start; ``allow_first_boot``, a boot
     that provisions the machine, by settings that nothing measures;
     ``allow_silent_boot_manager``, a firmware that does not measure which option it calls;
@@ -62,12 +67,23 @@ class BootPaths:
     allow_first_boot: bool = True
     allow_silent_boot_manager: bool = False
     allow_unchecked_usr: bool = False
+    arguments: ArgumentModel | None = field(default=None, converter=_model)
     code: str = "boot-path"
     severity: Severity = "error"
     sentence: str = (
         "Shim, GRUB and kernel are the release's; every command, file and kernel argument follows from its grub.cfg."
     )
     registers: frozenset[int] = Factory(lambda: frozenset(_REGISTERS))
+
+    def __attrs_post_init__(self) -> None:
+        self._rules()
+
+    def _rules(self) -> ArgumentModel | None:
+        """The model, to which single arguments count as further rules."""
+        if self.arguments is None:
+            return None
+        more = [ArgumentRule.exactly(argument) for argument in self.allowed_arguments]
+        return evolve(self.arguments, rules=(*self.arguments.rules, *more))
 
     def appraise(self, case: Case, report: Report) -> None:
         """See the class."""
@@ -76,8 +92,8 @@ class BootPaths:
         # 2. Follow every boot that a manifest allows for; the one that explains most is the one to talk about.
         followed = [self._follow(case, candidate, images) for candidate in self._candidates(case)]
         best = max(followed, key=_score, default=None)
-        if best is not None and not _complete(best) and self.allowed_arguments:
-            best = self._with_settings(case, best, images)
+        if best is not None and not _complete(best) and (self.allowed_arguments or self.arguments is not None):
+            best = max([best, *self._with_settings(case, followed, images)], key=_score)
         if best is None:
             for pcr in _REGISTERS:
                 if case.quoted(pcr):
@@ -99,23 +115,34 @@ class BootPaths:
         for manifest in case.manifests:
             for oem in (None, *self.oem_grub_cfg):
                 for boot in case.predictions.of(manifest, secure_boot=self.secure_boot, oem=oem):
-                    yield self._candidate(case, manifest, boot)
+                    others = tuple(m for m in case.manifests if m is not manifest)
+                    yield Candidate(manifest=manifest, boot=boot, others=others, oem=oem)
 
-    @staticmethod
-    def _candidate(case: Case, manifest: ReferenceManifest, boot: PredictedBoot) -> Candidate:
-        return Candidate(manifest=manifest, boot=boot, others=tuple(m for m in case.manifests if m is not manifest))
+    def _with_settings(
+        self, case: Case, followed: Sequence[Followed], images: Sequence[Measured]
+    ) -> Iterator[Followed]:
+        """The boots with the settings that the log shows of an OEM ``grub.cfg``, if these are admitted.
 
-    def _with_settings(self, case: Case, best: Followed, images: Sequence[Measured]) -> Followed:
-        """The same boot with the settings that the log shows of an OEM ``grub.cfg``, if these are admitted."""
-        candidate, followings = best
-        script = operator_settings(case, candidate, followings, self.allowed_arguments)
-        if script is None:
-            return best
-        settled = [
-            self._follow(case, evolve(self._candidate(case, candidate.manifest, boot), free_file=OEM_FILE), images)
-            for boot in case.predictions.with_settings(candidate.manifest, secure_boot=self.secure_boot, oem=script)
-        ]
-        return max([best, *settled], key=_score)
+        With a model any are, for now: what they make of the command line is judged when all of PCR 8 is explained.
+        """
+        for oem in dict.fromkeys(candidate.oem for candidate, _ in followed):
+            best, followings = max((f for f in followed if f[0].oem == oem), key=_score)
+            script = operator_settings(
+                case,
+                best,
+                followings,
+                lambda name, value: self.arguments is not None or listed(name, value, self.allowed_arguments),
+            )
+            if script is None:
+                continue
+            plain = {
+                _state(boot): boot for boot in case.predictions.of(best.manifest, secure_boot=self.secure_boot, oem=oem)
+            }
+            boots = case.predictions.with_settings(best.manifest, secure_boot=self.secure_boot, oem=script)
+            # A boot that only settings make possible is none that the model speaks of.
+            for boot, before in [(boot, plain[_state(boot)]) for boot in boots if _state(boot) in plain]:
+                candidate = evolve(best, boot=boot, oem=script, free_file=OEM_FILE, plain=before)
+                yield self._follow(case, candidate, images)
 
     def _images(self, case: Case, report: Report) -> tuple[Measured, ...]:
         """The events of PCR 4 behind the boot manager's; findings where those are not as they must be."""
@@ -165,6 +192,9 @@ class BootPaths:
                 _judge_path(measured, owners, report)
             else:
                 _judge_label(measured, consumed, pcr, report)
+        model = self._rules()
+        if pcr == 8 and model is not None and candidate.plain is not None:
+            judge_arguments(candidate, following, model, report)
         divergence = following.divergence
         if divergence is None:
             report.check(self.code, candidate.name, pcr=pcr, events=[m.index for m, _, _ in following.matched])
@@ -180,7 +210,7 @@ class BootPaths:
                 observed=None if observed is None else (_text(observed) or observed.digest),
             )
         if pcr == 8:
-            explain_arguments(case, candidate, self.allowed_arguments, report)
+            explain_arguments(case, candidate, self.allowed_arguments, model, report)
 
     @staticmethod
     def _judge_kernel(bank: str, followings: Sequence[Following], report: Report) -> None:
@@ -289,6 +319,10 @@ def _differences(
         if i is None or j is None or left[i] != right[j]
     ]
     return found[:_MAX_DIFFERENCES]
+
+
+def _state(boot: PredictedBoot) -> tuple[str | None, str | None, bool]:
+    return boot.chosen, boot.slot, boot.first_boot
 
 
 def _complete(followed: Followed) -> bool:

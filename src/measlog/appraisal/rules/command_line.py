@@ -9,13 +9,47 @@ from measlog.records.ipl import GrubCommand, KernelCommandLine
 
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case, Measured
-    from measlog.appraisal.paths import Candidate
+    from measlog.appraisal.paths import Candidate, Following
     from measlog.appraisal.report import Report
+    from measlog.flatcar.cmdline import ArgumentModel
 
-__all__ = ["explain_arguments"]
+__all__ = ["explain_arguments", "judge_arguments"]
 
 
-def explain_arguments(case: Case, candidate: Candidate, allowed: tuple[str, ...], report: Report) -> None:
+def judge_arguments(candidate: Candidate, following: Following, model: ArgumentModel, report: Report) -> None:
+    """The command line of a boot with an operator's settings is within the model, argument by argument (A44).
+
+    It is the event at the command line's place among those of PCR 8 that were found to be as predicted, so that its
+    digest covers the text; whatever any event is labelled plays no part (A45).
+    """
+    place = candidate.boot.command_line
+    assert candidate.plain is not None
+    # Both boots end in a kernel: others are no candidates.
+    assert place is not None
+    assert candidate.plain.command_line is not None
+    if place >= len(following.matched):
+        return
+    measured = following.matched[place][0]
+    expected = candidate.plain.of(8)[candidate.plain.command_line].text
+    violations = model.violations(candidate.boot.of(8)[place].text, expected)
+    for violation in violations:
+        argument = violation.argument.raw.decode("utf-8", "backslashreplace")
+        missing = violation.code == "cmdline.missing"
+        report.find(
+            "kernel.argument-missing" if missing else "kernel.argument",
+            f"the kernel's arguments are not those that the policy's model admits: {violation.message}",
+            pcr=8,
+            event=measured.index,
+            expected=argument if missing else None,
+            observed=None if missing else argument,
+        )
+    if not violations:
+        report.check("kernel-arguments", model.sentence, pcr=8, events=[measured.index])
+
+
+def explain_arguments(
+    case: Case, candidate: Candidate, allowed: tuple[str, ...], model: ArgumentModel | None, report: Report
+) -> None:
     """Name each kernel argument that the boot path does not give, and each that it gives and that is missing.
 
     An explanation, not a verdict: PCR 8 was found to differ before.
@@ -28,7 +62,7 @@ def explain_arguments(case: Case, candidate: Candidate, allowed: tuple[str, ...]
     wanted = Counter(_arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace")))
     given = Counter(_arguments(text))
     for argument in (given - wanted).elements():
-        if argument in allowed:
+        if argument in allowed or (model is not None and model.allows(argument.encode("utf-8", "surrogateescape"))):
             continue
         report.find(
             "kernel.argument",

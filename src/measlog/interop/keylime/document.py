@@ -30,7 +30,7 @@ from measlog.appraisal.verifier import Verifier
 from measlog.errors import FormatError, ManifestError, PolicyError
 from measlog.interop.keylime.refstate import KeylimeState
 from measlog.reference.manifest import ReferenceManifest, canonical_json, parse_json
-from measlog.reference.signing import SignedManifest, check_validity
+from measlog.reference.signing import SignedManifest, check_in_force
 
 __all__ = ["FORMAT", "KeylimePolicy", "policy_document", "state_document"]
 
@@ -87,7 +87,7 @@ class KeylimePolicy:
     def check_in_force(self, now: datetime | None = None) -> None:
         """Raise :class:`~measlog.errors.ManifestError` unless every manifest is still in force at ``now``."""
         for manifest in self.manifests:
-            check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
+            check_in_force(manifest, now, None, what="manifest")
 
 
 def policy_document(

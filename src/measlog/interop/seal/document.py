@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from measlog.flatcar.boot import PredictedBoot
+from measlog.flatcar.cmdline import ArgumentModel
 
 __all__ = ["prediction_document"]
 
@@ -39,9 +40,31 @@ def _boot(boot: PredictedBoot, banks: Sequence[str]) -> dict[str, Any]:
                 "pcr": event.pcr,
                 "kind": event.kind,
                 "type": int(event.type),
-                "text": event.text.decode("utf-8", "backslashreplace"),
+                "text": _text(event.text),
                 "digests": {bank: event.digests[bank].hex() for bank in banks if bank in event.digests},
+                **({} if event.arguments is None else {"arguments": _model(event.arguments)}),
             }
             for event in boot.events
         ],
     }
+
+
+def _model(model: ArgumentModel) -> dict[str, Any]:
+    """The rules that the text at ``{arguments}`` will keep."""
+    return {
+        "ordered": model.ordered,
+        "rules": [
+            {
+                "name": _text(rule.name),
+                "values": None if rule.values is None else [_text(value) for value in rule.values],
+                "pattern": rule.pattern,
+                "repeat": rule.repeat,
+                "override": rule.override,
+            }
+            for rule in model.rules
+        ],
+    }
+
+
+def _text(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")

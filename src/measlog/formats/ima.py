@@ -12,7 +12,7 @@ is declared here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import construct as c
@@ -26,6 +26,7 @@ __all__ = [
     "IMA_EVENT_NAME_LEN_MAX",
     "IMA_TEMPLATE",
     "ByteOrder",
+    "ImaFrame",
     "ImaRow",
     "build_entry",
     "frame_ima",
@@ -59,6 +60,26 @@ class ImaRow(NamedTuple):
     data_start: int
     data_end: int
     """The template data: fields with their lengths, or for the template ``ima`` digest, length and name."""
+
+
+class ImaFrame(NamedTuple):
+    """A log cut into entries, column by column: what :class:`ImaRow` has of one entry, lists of equal length."""
+
+    offsets: list[int]
+    pcrs: list[int]
+    template_hashes: list[bytes]
+    templates: list[bytes]
+    data_starts: list[int]
+    data_ends: list[int]
+
+    def rows(self) -> Iterator[ImaRow]:
+        """The entries one by one."""
+        return map(ImaRow._make, zip(*self, strict=True))
+
+    def part(self, first: int, count: int) -> ImaFrame:
+        """Some of the entries."""
+        columns: Any = (column[first : first + count] for column in self)
+        return ImaFrame(*columns)
 
 
 def _numbers(order: ByteOrder) -> Any:
@@ -101,7 +122,7 @@ def build_entry(
 
 def frame_ima(
     data: bytes, hash_size: int = 20, *, byte_order: ByteOrder = "little", limits: Limits = DEFAULT_LIMITS
-) -> list[ImaRow]:
+) -> ImaFrame:
     """Cut a binary log into entries.
 
     Raises :class:`~measlog.errors.FormatError` where the bytes end inside an entry or an entry cannot be delimited, and
@@ -111,58 +132,69 @@ def frame_ima(
     if end > limits.log_size:
         raise LimitExceededError(f"the log has {end} bytes, more than the {limits.log_size} allowed", offset=0)
     mark = "<" if byte_order == "little" else ">"
-    head, u32 = struct.Struct(f"{mark}I{hash_size}sI"), struct.Struct(f"{mark}I")
-    rows: list[ImaRow] = []
-    add, at = rows.append, 0
-    names: dict[bytes, bytes] = {}
+    header, u32 = struct.Struct(f"{mark}I{hash_size}sI"), struct.Struct(f"{mark}I")
+    frame = ImaFrame([], [], [], [], [], [])
+    offsets, pcrs, hashes, templates, starts, ends = frame
+    unpack, number, head, longest = header.unpack_from, u32.unpack_from, header.size, limits.event_size
+    last = b""
+    at = 0
     while at < end:
-        start = at
-        if end - at < head.size:
-            raise _short(len(rows), "header", head.size, end - at, at)
-        pcr, digest, size = head.unpack_from(data, at)
-        at += head.size
+        body = at + head
+        if body > end:
+            raise _short(len(offsets), "header", head, end - at, at)
+        pcr, digest, size = unpack(data, at)
         if not 0 < size <= _TEMPLATE_NAME_MAX:
             raise FormatError(
                 f"a template name of {size} bytes",
-                offset=at - 4,
-                path=_path(len(rows), "template_name"),
+                offset=body - 4,
+                path=_path(len(offsets), "template_name"),
                 clause=_CLAUSE,
             )
-        if end - at < size + 4:
-            raise _short(len(rows), "template_name", size + 4, end - at, at)
-        name = data[at : at + size]
-        name = names.setdefault(name, name)
-        at += size
+        start = body + size
+        if start + 4 > end:
+            raise _short(len(offsets), "template_name", size + 4, end - body, body)
+        name = data[body:start]
+        if name == last:
+            name = last  # one object for all of them
+        last = name
         if name == IMA_TEMPLATE:
-            data_start = at
-            if end - at < IMA_DIGEST_SIZE + 4:
-                raise _short(len(rows), "template_data", IMA_DIGEST_SIZE + 4, end - at, at)
-            (size,) = u32.unpack_from(data, at + IMA_DIGEST_SIZE)
-            if size > IMA_EVENT_NAME_LEN_MAX:
-                raise FormatError(
-                    f"a name of {size} bytes, this template has at most {IMA_EVENT_NAME_LEN_MAX}",
-                    offset=at + IMA_DIGEST_SIZE,
-                    path=_path(len(rows), "n"),
-                    clause=_CLAUSE,
-                )
-            at += IMA_DIGEST_SIZE + 4
+            stop = start + _ima_size(data, start, u32, len(offsets))
         else:
-            (size,) = u32.unpack_from(data, at)
-            at += 4
-            data_start = at
-        if size > end - at:
-            raise _short(len(rows), "template_data", size, end - at, at)
-        at += size
-        if at - data_start > limits.event_size:
+            start += 4
+            stop = start + number(data, start - 4)[0]
+        if stop > end:
+            raise _short(len(offsets), "template_data", stop - start, end - start, start)
+        if stop - start > longest:
             raise LimitExceededError(
-                f"template data of {size} bytes, more than the {limits.event_size} allowed",
-                offset=data_start,
-                path=_path(len(rows), "template_data"),
+                f"template data of {stop - start} bytes, more than the {longest} allowed",
+                offset=start,
+                path=_path(len(offsets), "template_data"),
             )
-        if len(rows) >= limits.records:
-            raise LimitExceededError(f"more than {limits.records} entries", offset=start, path=_path(len(rows)))
-        add(ImaRow(start, pcr, digest, name, data_start, at))
-    return rows
+        if len(offsets) >= limits.records:
+            raise LimitExceededError(f"more than {limits.records} entries", offset=at, path=_path(len(offsets)))
+        offsets.append(at)
+        pcrs.append(pcr)
+        hashes.append(digest)
+        templates.append(name)
+        starts.append(start)
+        ends.append(stop)
+        at = stop
+    return frame
+
+
+def _ima_size(data: bytes, start: int, u32: struct.Struct, entry: int) -> int:
+    """The size of the data of the template ``ima``: a digest, and a name behind its length."""
+    if len(data) - start < IMA_DIGEST_SIZE + 4:
+        raise _short(entry, "template_data", IMA_DIGEST_SIZE + 4, len(data) - start, start)
+    size: int = u32.unpack_from(data, start + IMA_DIGEST_SIZE)[0]
+    if size > IMA_EVENT_NAME_LEN_MAX:
+        raise FormatError(
+            f"a name of {size} bytes, this template has at most {IMA_EVENT_NAME_LEN_MAX}",
+            offset=start + IMA_DIGEST_SIZE,
+            path=_path(entry, "n"),
+            clause=_CLAUSE,
+        )
+    return IMA_DIGEST_SIZE + 4 + size
 
 
 def _path(entry: int, field: str = "") -> str:

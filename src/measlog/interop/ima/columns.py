@@ -7,7 +7,7 @@ entries is read, its template hashes checked, replayed and looked up within a se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from attrs import field, frozen
@@ -15,7 +15,7 @@ from attrs import field, frozen
 from measlog.bulk.schema import pyarrow
 from measlog.errors import FormatError, ReplayError
 from measlog.formats.cursor import encode_text
-from measlog.formats.ima import IMA_TEMPLATE, ByteOrder, ImaRow, frame_ima
+from measlog.formats.ima import IMA_TEMPLATE, ByteOrder, ImaFrame, ImaRow, frame_ima
 from measlog.interop.ima.allow import VERDICTS, AllowList, Known, verdict
 from measlog.interop.ima.entry import Extends, ImaEntry, bank_extends, extended_digest, hash_size, hashed_form
 from measlog.interop.ima.templates import file_digest
@@ -38,10 +38,6 @@ _SIGNED = frozenset({b"ima-sig", b"ima-sigv2"})
 _U32 = 4
 _CHUNK = 4096
 """Entries that are cut together."""
-
-Facts = tuple[Known | None, bytes, bytes | None]
-"""Of one entry the file's digest, the name, and the signature where it has one."""
-Heads = dict[tuple[str, bytes, int], tuple[str, str] | None]
 
 
 @frozen(kw_only=True, eq=False)
@@ -76,67 +72,103 @@ def ima_columns(
     :class:`~measlog.errors.MissingExtraError` without pyarrow.
     """
     pa = pyarrow()
-    rows = frame_ima(data, hash_size(template_hash), byte_order=byte_order, limits=limits)
+    frame = frame_ima(data, hash_size(template_hash), byte_order=byte_order, limits=limits)
     new = hash_constructor(template_hash)
     if new is None:
         raise ReplayError(f"this Python cannot compute {template_hash}", check="algorithm")
-    facts = _facts(data, rows, template_hash, byte_order)
-    forms = [
-        data[row[4] : row[5]] if row[3] != IMA_TEMPLATE else hashed_form(row[3], data[row[4] : row[5]]) for row in rows
-    ]
+    facts = _facts(data, frame, template_hash, byte_order)
+    forms = [data[start:end] for start, end in zip(frame.data_starts, frame.data_ends, strict=True)]
+    if IMA_TEMPLATE in frame.templates:
+        forms = [hashed_form(template, form) for template, form in zip(frame.templates, forms, strict=True)]
     checks = [
-        0 if new(form).digest() == row[2] else 1 if any(row[2]) else 2 for form, row in zip(forms, rows, strict=True)
+        0 if new(form).digest() == stated else 1 if any(stated) else _VIOLATION
+        for form, stated in zip(forms, frame.template_hashes, strict=True)
     ]
     chosen = bank_extends(banks, extends)
-    refused = _refused(rows, checks)
-    registers = {} if refused is not None else {n: _fold(n, how, rows, checks, forms) for n, how in chosen.items()}
-    table = _table(pa, rows, facts, checks)
+    refused = _refused(frame, checks)
+    registers = {} if refused is not None else {n: _fold(n, how, frame, checks, forms) for n, how in chosen.items()}
+    table = _table(pa, frame, facts, checks)
     if allow is not None:
         words = pa.array(_verdicts(allow, facts, checks), pa.int8())
         table = table.append_column("verdict", pa.DictionaryArray.from_arrays(words, pa.array(VERDICTS)))
     return ImaColumns(table=table, registers=registers, refused=refused)
 
 
-def _verdicts(allow: AllowList, facts: Sequence[Facts], checks: Sequence[int]) -> list[int]:
+def _verdicts(allow: AllowList, facts: _Facts, checks: Sequence[int]) -> list[int]:
     """The places in VERDICTS."""
     numbers = {word: number for number, word in enumerate(VERDICTS)}
     allowed, names = numbers["allowed"], allow.names
     nobody: frozenset[Known] = frozenset()
     found = []
-    for index, ((known, name, _), check) in enumerate(zip(facts, checks, strict=True)):
-        if check == 0 and index and known in names.get(name, nobody):
+    for index, (kind, algorithm, digest, name, check) in enumerate(
+        zip(facts.kinds, facts.algorithms, facts.digests, facts.names, checks, strict=True)
+    ):
+        if not check and index and (kind, algorithm, digest) in names.get(name, nobody):
             found.append(allowed)
         elif check == _VIOLATION:
             found.append(numbers["violation"])
-        elif check or known is None:
+        elif check or kind is None or algorithm is None or digest is None:
             found.append(numbers["not-covered"])
         else:
-            found.append(numbers[verdict(allow, index=index, name=name, known=known)])
+            found.append(numbers[verdict(allow, index=index, name=name, known=(kind, algorithm, digest))])
     return found
 
 
-def _facts(data: bytes, rows: Sequence[ImaRow], template_hash: str, order: ByteOrder) -> list[Facts]:
+class _Facts(NamedTuple):
+    """What the entries say, column by column."""
+
+    kinds: list[str | None]
+    algorithms: list[str | None]
+    digests: list[bytes | None]
+    names: list[bytes]
+    signatures: list[bytes | None]
+
+
+def _facts(data: bytes, frame: ImaFrame, template_hash: str, order: ByteOrder) -> _Facts:
     """What the entries say; raises what ``ImaLog.from_bytes`` raises."""
-    found: list[Facts] = []
-    heads: Heads = {}
-    for first in range(0, len(rows), _CHUNK):
-        chunk = rows[first : first + _CHUNK]
-        for number, fact in enumerate(_quick(data, chunk, order, heads), start=first):
-            found.append(_slow(data, number, rows[number], template_hash, order) if fact is None else fact)
+    found = _Facts([], [], [], [], [])
+    heads = _Heads()
+    for first in range(0, len(frame.offsets), _CHUNK):
+        part = frame.part(first, _CHUNK)
+        odd = _quick(data, part, order, heads, found)
+        rows = list(part.rows()) if odd else []
+        for number in odd:
+            at = first + number
+            kind, algorithm, digest, name, signature = _slow(data, at, rows[number], template_hash, order)
+            found.kinds[at], found.algorithms[at], found.digests[at] = kind, algorithm, digest
+            found.names[at], found.signatures[at] = name, signature
     return found
 
 
-def _quick(data: bytes, rows: Sequence[ImaRow], order: ByteOrder, heads: Heads) -> list[Facts | None]:
-    """The entries of the common form, a digest, a name and at most a signature; ``None`` for any that is not."""
-    base, top = rows[0].offset, rows[-1].data_end
+class _Heads(dict[tuple[bool, bytes, int], tuple[str, str] | None]):
+    """What stands before a digest, by whether it has a type and by the digest's size: its kind and its algorithm.
+
+    ``None`` where each digest is to be looked at: those of a violation have a size of their own.
+    """
+
+    def __missing__(self, key: tuple[bool, bytes, int]) -> tuple[str, str] | None:
+        typed, head, size = key
+        try:
+            found = file_digest("d-ngv2" if typed else "d-ng", head + b"\0" + b"\1" * size)
+        except FormatError:
+            self[key] = None
+        else:
+            self[key] = found.kind, found.algorithm
+        return self[key]
+
+
+def _quick(data: bytes, frame: ImaFrame, order: ByteOrder, heads: _Heads, found: _Facts) -> list[int]:
+    """Add the entries of the common form, a digest, a name and at most a signature; the numbers of the others."""
+    base, top, count = frame.offsets[0], frame.data_ends[-1], len(frame.offsets)
     raw = np.frombuffer(data, dtype=np.uint8, count=top - base, offset=base)
-    start = np.array([row[4] for row in rows], dtype=np.int64) - base
-    end = np.array([row[5] for row in rows], dtype=np.int64) - base
-    signed = np.array([row[3] in _SIGNED for row in rows])
-    good = np.array([row[3] in _COMMON for row in rows]) & (end - start >= _U32 + _U32)
+    start = np.array(frame.data_starts, dtype=np.int64) - base
+    end = np.array(frame.data_ends, dtype=np.int64) - base
+    signed = np.array([template in _SIGNED for template in frame.templates])
+    typed = [template in _TYPED for template in frame.templates]
+    good = np.array([template in _COMMON for template in frame.templates]) & (end - start >= _U32 + _U32)
     nuls = np.flatnonzero(raw == 0)
     if not len(nuls):
-        return [None] * len(rows)
+        nuls = np.array([-1])
 
     def number(places: NDArray[np.int64]) -> NDArray[np.int64]:
         # Places that are no good are read somewhere else; whoever asks looks at ``good`` too.
@@ -157,37 +189,24 @@ def _quick(data: bytes, rows: Sequence[ImaRow], order: ByteOrder, heads: Heads) 
     good &= first_nul(np.where(good, name + _U32, 0)) == stop - 1
     good &= np.where(signed, stop + _U32 <= end, stop == end)
     good &= ~signed | (number(np.where(signed, stop, 0)) == end - stop - _U32)
-    places = zip(*((part + base).tolist() for part in (start, nul, name, stop, end)), strict=True)
-    found: list[Facts | None] = []
-    for usable, typed, has_signature, (a, b, c, d, e) in zip(
-        good.tolist(), [row[3] in _TYPED for row in rows], signed.tolist(), places, strict=True
-    ):
-        if not usable:
-            found.append(None)
-            continue
-        head = "d-ngv2" if typed else "d-ng", data[a + _U32 : b], c - b - 1
-        if head not in heads:
-            heads[head] = _learn(*head)
-        known = heads[head]
-        if known is None:
-            found.append(None)
-            continue
-        signature = data[d + _U32 : e] if has_signature else None
-        found.append(((*known, data[b + 1 : c]), data[c + _U32 : d - 1], signature))
-    return found
+    a, b, c, d, e = ((np.where(good, part, start) + base).tolist() for part in (start, nul, name, stop, end))
+    keys = zip(typed, [data[x + _U32 : y] for x, y in zip(a, b, strict=True)], strict=True)
+    sizes = [y - x - 1 for x, y in zip(b, c, strict=True)]
+    usable = good.tolist()
+    known = [
+        heads[one[0], one[1], size] if sound else None for one, size, sound in zip(keys, sizes, usable, strict=True)
+    ]
+    found.kinds.extend([one[0] if one else None for one in known])
+    found.algorithms.extend([one[1] if one else None for one in known])
+    found.digests.extend([data[x + 1 : y] for x, y in zip(b, c, strict=True)])
+    found.names.extend([data[x + _U32 : y - 1] for x, y in zip(c, d, strict=True)])
+    found.signatures.extend([data[x + _U32 : y] if s else None for x, y, s in zip(d, e, signed.tolist(), strict=True)])
+    return [i for i in range(count) if known[i] is None]
 
 
-def _learn(field: str, head: bytes, size: int) -> tuple[str, str] | None:
-    """Kind and algorithm of all digests of ``size`` bytes behind ``head``, ``None`` where each is to be looked at."""
-    try:
-        # Not of zeros, which a violation may have in any number.
-        found = file_digest(field, head + b"\0" + b"\1" * size)
-    except FormatError:
-        return None
-    return found.kind, found.algorithm
-
-
-def _slow(data: bytes, index: int, row: ImaRow, template_hash: str, order: ByteOrder) -> Facts:
+def _slow(
+    data: bytes, index: int, row: ImaRow, template_hash: str, order: ByteOrder
+) -> tuple[str | None, str | None, bytes | None, bytes, bytes | None]:
     entry = ImaEntry(
         index=index,
         offset=row.offset,
@@ -205,52 +224,52 @@ def _slow(data: bytes, index: int, row: ImaRow, template_hash: str, order: ByteO
         raise error.inside(f"entries[{index}]", row.data_start) from None
     stated = entry.file_digest
     signature = next((entry.fields[name] for name in _SIGNATURES if name in entry.fields), None)
-    known = None if stated is None else (stated.kind, stated.algorithm, stated.digest)
-    return known, encode_text(entry.name), signature
+    if stated is None:
+        return None, None, None, encode_text(entry.name), signature
+    return stated.kind, stated.algorithm, stated.digest, encode_text(entry.name), signature
 
 
-def _refused(rows: Sequence[ImaRow], checks: Sequence[int]) -> str | None:
-    for index, (row, check) in enumerate(zip(rows, checks, strict=True)):
-        if row.pcr >= PCR_COUNT:
-            return f"entries[{index}]: there is no PCR {row.pcr}"
+def _refused(frame: ImaFrame, checks: Sequence[int]) -> str | None:
+    for index, (pcr, check) in enumerate(zip(frame.pcrs, checks, strict=True)):
+        if pcr >= PCR_COUNT:
+            return f"entries[{index}]: there is no PCR {pcr}"
         if check == 1:
             return f"entries[{index}]: the template hash is not that of the data"
     return None
 
 
-def _fold(algorithm: str, how: Extends, rows: Sequence[ImaRow], checks: Sequence[int], forms: Sequence[bytes]) -> Bank:
+def _fold(algorithm: str, how: Extends, frame: ImaFrame, checks: Sequence[int], forms: Sequence[bytes]) -> Bank:
     new = hash_constructor(algorithm)
     if new is None:
         raise ReplayError(f"this Python cannot compute {algorithm}", check="algorithm")
     size, plain = hash_size(algorithm), how == "hashed"
-    states = {pcr: start_value(pcr, size, launched=True) for pcr in {row.pcr for row in rows}}
-    for row, check, form in zip(rows, checks, forms, strict=True):
+    states = {pcr: start_value(pcr, size, launched=True) for pcr in set(frame.pcrs)}
+    for pcr, check, form in zip(frame.pcrs, checks, forms, strict=True):
         if plain and not check:
             digest = new(form).digest()
         else:
             digest = extended_digest(algorithm, how, form, violation=check == _VIOLATION)
-        states[row[1]] = new(states[row[1]] + digest).digest()
+        states[pcr] = new(states[pcr] + digest).digest()
     return Bank(algorithm=algorithm, kind="pcr", values_by_index=dict(sorted(states.items())))
 
 
-def _table(pa: Any, rows: Sequence[ImaRow], facts: Sequence[Facts], checks: Sequence[int]) -> pa.Table:
-    def words(values: list[Any]) -> Any:
+def _table(pa: Any, frame: ImaFrame, facts: _Facts, checks: Sequence[int]) -> pa.Table:
+    def words(values: Sequence[str | None]) -> Any:
         return pa.array(values, pa.string()).dictionary_encode()
 
-    known = [fact[0] for fact in facts]
-    names = {row.template: row.template.decode("latin-1") for row in rows}
+    texts = {template: template.decode("latin-1") for template in set(frame.templates)}
     return pa.table(
         {
-            "index": pa.array(range(len(rows)), pa.uint32()),
-            "offset": pa.array([row.offset for row in rows], pa.uint64()),
-            "pcr": pa.array([row.pcr for row in rows], pa.uint32()),
-            "template": words([names[row.template] for row in rows]),
-            "template_hash": pa.array([row.template_hash for row in rows], pa.binary()),
+            "index": pa.array(np.arange(len(checks), dtype=np.uint32)),
+            "offset": pa.array(np.array(frame.offsets, dtype=np.uint64)),
+            "pcr": pa.array(np.array(frame.pcrs, dtype=np.uint32)),
+            "template": words([texts[template] for template in frame.templates]),
+            "template_hash": pa.array(frame.template_hashes, pa.binary()),
             "check": pa.DictionaryArray.from_arrays(pa.array(checks, pa.int8()), pa.array(_CHECKS)),
-            "kind": words([one[0] if one else None for one in known]),
-            "algorithm": words([one[1] if one else None for one in known]),
-            "digest": pa.array([one[2] if one else None for one in known], pa.binary()),
-            "name": pa.array([fact[1] for fact in facts], pa.binary()),
-            "signature": pa.array([fact[2] for fact in facts], pa.binary()),
+            "kind": words(facts.kinds),
+            "algorithm": words(facts.algorithms),
+            "digest": pa.array(facts.digests, pa.binary()),
+            "name": pa.array(facts.names, pa.binary()),
+            "signature": pa.array(facts.signatures, pa.binary()),
         }
     )

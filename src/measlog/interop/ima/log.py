@@ -89,8 +89,8 @@ class ImaLog(Sequence[ImaEntry]):
         size = hash_size(template_hash)
         registers: dict[int, Register] = {}
         entries: list[ImaEntry] = []
-        rows = frame_ima(data, size, byte_order=byte_order, limits=limits)
-        for index, row in enumerate(rows):
+        frame = frame_ima(data, size, byte_order=byte_order, limits=limits)
+        for index, row in enumerate(frame.rows()):
             register = registers.get(row.pcr)
             if register is None:
                 register = registers[row.pcr] = _register(row.pcr)

@@ -16,7 +16,7 @@ from measlog.limits import DEFAULT_LIMITS, Limits
 __all__ = ["CborKey", "CborValue", "decode_cbor", "encode_cbor"]
 
 CborKey: TypeAlias = int | str
-CborValue: TypeAlias = "int | bytes | str | bool | None | list[CborValue] | dict[CborKey, CborValue]"
+CborValue: TypeAlias = "int | bytes | str | bool | list[CborValue] | dict[CborKey, CborValue] | None"
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 _SIMPLE: Mapping[int, bool | None] = {20: False, 21: True, 22: None}
@@ -37,7 +37,9 @@ def decode_cbor(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> CborValue:
     reader = _Reader(data, limits)
     value = reader.item(0)
     if reader.at != len(data):
-        raise FormatError(f"{len(data) - reader.at} bytes after the data item", offset=reader.at, clause="RFC 8949, 5.1")
+        raise FormatError(
+            f"{len(data) - reader.at} bytes after the data item", offset=reader.at, clause="RFC 8949, 5.1"
+        )
     return value
 
 

@@ -14,9 +14,13 @@ from measlog import EventLog
 from measlog.errors import FormatError, ReplayError
 from measlog.evidence.quote import Quote
 from measlog.formats.blocks import BytesBlocks
+from measlog.formats.cbor import decode_cbor, encode_cbor
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
+from measlog.interop.cel import CelLog
+from measlog.interop.ima import ImaLog
+from measlog.interop.ima.allow import AllowList
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
@@ -128,6 +132,51 @@ def _quote(data: bytes) -> object:
     return Quote.from_bytes(data[1 : 1 + size], data[1 + size :])
 
 
+def _ima(data: bytes) -> object:
+    log = ImaLog.from_bytes(data)
+    assert log.to_bytes() == data
+    return _entries(log)
+
+
+def _ima_ascii(data: bytes) -> object:
+    log = ImaLog.from_ascii(data)
+    assert ImaLog.from_bytes(log.to_bytes(), template_hash=log.template_hash).to_bytes() == log.to_bytes()
+    return _entries(log)
+
+
+def _entries(log: ImaLog) -> object:
+    for entry in log:
+        repr(entry)
+        assert (entry.check() == "violation") == entry.violation
+        assert entry.name is not None
+        for name in entry.fields:
+            entry.trust(name)
+    for bank in log.extends:
+        try:
+            log.replay(bank)
+        except ReplayError:
+            continue
+    return log.templates
+
+
+def _cbor(data: bytes) -> object:
+    value = decode_cbor(data)
+    assert decode_cbor(encode_cbor(value)) == value
+    return value
+
+
+def _cel(read: Callable[[bytes], CelLog], write: Callable[[CelLog], bytes]) -> Target:
+    def run(data: bytes) -> object:
+        log = read(data)
+        assert read(write(log)) == log
+        for record in log:
+            assert isinstance(record.text, str)
+        _expect_format_error(log.to_log)
+        return log.numbering
+
+    return run
+
+
 @frozen
 class _Padded:
     """A volume of 4 MiB of which only the beginning is given; the rest is zero."""
@@ -164,6 +213,13 @@ TARGETS: Mapping[str, Target] = {
     "pe": authenticode_digests,
     "fat": _fat,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
+    "ima": _ima,
+    "ima_ascii": _ima_ascii,
+    "ima_allow": AllowList.from_text,
+    "cbor": _cbor,
+    "cel_json": _cel(CelLog.from_json, CelLog.to_json),
+    "cel_cbor": _cel(CelLog.from_cbor, CelLog.to_cbor),
+    "cel_tlv": _cel(CelLog.from_tlv, CelLog.to_tlv),
 }
 
 

@@ -185,7 +185,7 @@ def _quick(data: bytes, frame: ImaFrame, order: ByteOrder, heads: _Heads, found:
     nul = first_nul(start + _U32)
     good &= (nul >= start + _U32) & (nul < name)
     stop = name + _U32 + number(name)
-    good &= (stop > name + _U32) & (stop <= end)
+    good &= (stop > name + _U32 + 1) & (stop <= end)
     good &= first_nul(np.where(good, name + _U32, 0)) == stop - 1
     good &= np.where(signed, stop + _U32 <= end, stop == end)
     good &= ~signed | (number(np.where(signed, stop, 0)) == end - stop - _U32)
@@ -218,10 +218,7 @@ def _slow(
         extends={},
         byte_order=order,
     )
-    try:
-        entry.validate()
-    except FormatError as error:
-        raise error.inside(f"entries[{index}]", row.data_start) from None
+    entry.validate(row.data_start)
     stated = entry.file_digest
     signature = next((entry.fields[name] for name in _SIGNATURES if name in entry.fields), None)
     if stated is None:

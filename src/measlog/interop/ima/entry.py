@@ -48,6 +48,7 @@ bank, and so do all for banks whose algorithm the TPM driver has no name for (SH
 UNMAPPED = frozenset({"sha3_256", "sha3_384", "sha3_512"})
 """Algorithms that are missing from tpm2_hash_map (``drivers/char/tpm/tpm2-cmd.c``)."""
 
+_CLAUSE = "Linux ima_template_lib.c"
 _EXTENDS: tuple[Extends, ...] = ("hashed", "sha1-padded", "sha1-padded-before-5.8")
 
 EntryCheck = Literal["matches", "differs", "violation", "not_computable"]
@@ -158,19 +159,24 @@ class ImaEntry:
         values = split_fields(self.data, len(names), byte_order=self.byte_order)
         return MappingProxyType(dict(zip(names, values, strict=True)))
 
-    def validate(self) -> None:
+    def validate(self, place: int) -> None:
         """Refuse fields that Linux cannot have written; the readers call this for every entry.
 
-        Raises :class:`~measlog.errors.FormatError`.
+        Raises :class:`~measlog.errors.FormatError` at the byte ``place``, where the entry's data or its line begins.
         """
         names = template_fields(self.template) or ()
+        at = f"entries[{self.index}]"
         if len(set(names)) != len(names):
-            raise FormatError("a template that has a field twice")
-        for name, value in self.fields.items():
+            raise FormatError("a template that has a field twice", offset=place, path=at)
+        try:
+            fields = self.fields
+        except FormatError as error:
+            raise type(error)(error.message, offset=place, path=at, clause=error.clause) from None
+        for name, value in fields.items():
             try:
                 check_field(name, value)
             except FormatError as error:
-                raise error.inside(name) from None
+                raise FormatError(error.message, offset=place, path=f"{at}.{name}", clause=_CLAUSE) from None
 
     @cached_property
     def file_digest(self) -> FileDigest | None:

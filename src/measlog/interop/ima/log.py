@@ -105,10 +105,7 @@ class ImaLog(Sequence[ImaEntry]):
                 extends=chosen,
                 byte_order=byte_order,
             )
-            try:
-                entry.validate()
-            except FormatError as error:
-                raise error.inside(f"entries[{index}]", row.data_start) from None
+            entry.validate(row.data_start)
             entries.append(entry)
         return cls(entries, template_hash=template_hash, extends=chosen, byte_order=byte_order)
 
@@ -155,11 +152,7 @@ class ImaLog(Sequence[ImaEntry]):
                 extends=chosen,
                 byte_order=byte_order,
             )
-            try:
-                entry.validate()
-            except FormatError as error:
-                inner = error.inside(path)
-                raise type(inner)(inner.message, offset=row.offset, path=inner.path, clause=inner.clause) from None
+            entry.validate(row.offset)
             entries.append(entry)
         return cls(entries, template_hash=template_hash, extends=chosen, byte_order=byte_order)
 

@@ -172,8 +172,8 @@ def check_field(field: str, data: bytes) -> None:
     if kind in {"raw", "algorithm", "type"}:
         file_digest(field, data)
     elif kind == "name":
-        if data.find(b"\0") != len(data) - 1 or not data:
-            raise FormatError("a text that does not end with its only NUL")
+        if data.find(b"\0") != len(data) - 1 or len(data) < 2:
+            raise FormatError("no text that ends with its only NUL")
     elif kind == "number" and len(data) not in {2, 4, 8}:
         raise FormatError(f"a number of {len(data)} bytes")
 
@@ -200,7 +200,7 @@ def field_from_text(field: str, text: bytes, order: ByteOrder) -> bytes:
     """
     kind = _KINDS[field]
     if kind == "name":
-        return text + b"\0" if text or field in _REQUIRED else b""
+        return text + b"\0" if text else b""
     if not text:
         return b""
     if kind in {"algorithm", "type"}:

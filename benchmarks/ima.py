@@ -1,7 +1,7 @@
 """What IMA logs cost: in columns, entry by entry, and by a hand-written ``struct`` and ``hashlib`` loop.
 
 All three read the same log, check every template hash and replay PCR 10 in the SHA-256 bank; the columns also look every
-entry up in an allow-list. They are timed in turn in one run, and their medians are compared. Run
+entry up in an allow-list. They are timed in turn in one run, by the processor's time, and their medians are compared. Run
 ``python -m benchmarks.ima``; the exit status is 1 where they disagree or the columns read fewer than 100,000 entries a
 second.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from measlog.limits import Limits
 from measlog.registry import EventType, Register
 from tests.conftest import FIXTURES, shared_path
 from tests.interop.cases import CEL_TABLE as CONTENTS
+from tests.interop.cases import cel_log
 from tests.interop.cel_maker import records, tlv
 from tests.records.logs import log_id, own_logs, shared_logs
 
@@ -260,6 +262,41 @@ def test_what_ima_measured_field_by_field() -> None:
     assert record.text == "/x"
 
 
+def test_records_fit_the_history_of_joined_logs() -> None:
+    # Items with a register, the values that were extended by bank, and a text.
+    log = cel_log([row[0] for row in CONTENTS])
+    assert [(str(r.register), set(r.digests)) for r in log.measured()] == [("PCR 4", {"sha256"})] * 9
+    assert [r.text for r in log.measured()] == [
+        "EV_SEPARATOR",
+        "EV_0x00000099",
+        "ima-ng",
+        "/x",
+        "CelTimestamp",
+        "StateTransition",
+        "FirmwareEnd, StateTransition",
+        "enter-initrd",
+        "\1",
+    ]
+    with pytest.raises(TypeError):
+        log[0].digests["sha256"] = b""  # type: ignore[index]
+    assert str(Register("nv", 0x1C00002)) == "NV 0x01c00002"
+    assert {log: 1}[cel_log([row[0] for row in CONTENTS])] == 1
+    assert repr(log) == "<CelLog: 11 records>"
+    assert list(log[1:2]) == [log[1]]
+    assert pickle.loads(pickle.dumps(log)) == log
+
+
+def test_the_registers_of_tdx_are_those_of_the_ccel() -> None:
+    content = OpaqueContent(content_type=80, data=b"x")
+    for register, number in ((Register("mrtd", 0), 0), (Register("rtmr", 0), 1), (Register("rtmr", 3), 4)):
+        log = CelLog([CelRecord(recnum=0, register=register, digests={"sha384": bytes(48)}, content=content)])
+        assert log.to_tlv()[13:19] == tlv(108, bytes([number]))
+        assert CelLog.from_tlv(log.to_tlv()) == log
+        for form in ("json", "cbor"):
+            with pytest.raises(UnsupportedError):
+                _write(form, log)
+
+
 # What the specification forbids.
 
 _GOOD: dict[str, Any] = {
@@ -459,6 +496,11 @@ def test_bounds_are_kept() -> None:
         for limits in (Limits(log_size=10), Limits(records=2)):
             with pytest.raises(LimitExceededError):
                 _read(form, data, limits=limits)
+    with pytest.raises(LimitExceededError):
+        CelLog.from_json(_with(**_CEL, content=[{"type": 2}] * 3), limits=Limits(items=2))
+    many = b"".join(tlv(number, b"x") for number in range(0x80, 0x91))
+    with pytest.raises(LimitExceededError):
+        CelLog.from_tlv(_NUMBER + _PCR + tlv(3, many) + _CONTENT)
     big = CelLog(
         [
             CelRecord(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 
 from measlog import EventLog, Evidence, Quote
 from measlog.errors import EvidenceError, FormatError, ReplayError, UnsupportedError
+from measlog.formats.pfp import LogEvent, build_log
 from measlog.formats.tpm2 import parse_pcr_file
 from measlog.interop.ima import TEMPLATES as BUILT_IN
 from measlog.interop.ima import FileDigest, ImaLog
 from measlog.limits import Limits
+from measlog.registry import EventType
 from tests.conftest import FIXTURES, shared_path
 from tests.interop.cases import IMA_CASES as CASES
 from tests.interop.cases import NG
@@ -56,12 +59,12 @@ def test_the_quote_over_pcr_10_verifies_with_the_value_that_the_log_gives() -> N
     values = {**FIRMWARE.replay("sha256"), **ImaLog.from_bytes(BINARY).replay("sha256")}
     open_ended = {i: v for i, v in quoted["sha256"].items() if i not in values}
     evidence = Evidence(log=FIRMWARE, quote=quote, pcrs={**open_ended, **values})
-    verified = evidence.verify(ak=(IMA / "ak.pub").read_bytes(), nonce=nonce, bank="sha256", required={10})
+    verified = evidence.verify(ak=(IMA / "ak.pub").read_bytes(), nonce=nonce, bank="sha256", required=(10,))
     assert verified.values[10] == values[10]
     shorter = ImaLog.from_bytes(BINARY).replay("sha256", entries=65)
     evidence = Evidence(log=FIRMWARE, quote=quote, pcrs={**open_ended, **values, 10: shorter[10]})
     with pytest.raises(EvidenceError):
-        evidence.verify(ak=(IMA / "ak.pub").read_bytes(), nonce=nonce, bank="sha256", required={10})
+        evidence.verify(ak=(IMA / "ak.pub").read_bytes(), nonce=nonce, bank="sha256", required=(10,))
 
 
 def test_both_logs_of_the_capture_say_the_same() -> None:
@@ -336,7 +339,7 @@ def test_registers_and_banks_that_do_not_exist_are_refused() -> None:
         ImaLog.from_bytes(BINARY, banks=("sha1",)).replay("sha256")
     for wrong in ({"banks": ("md5",)}, {"extends": {"sha256": "guessed"}}, {"template_hash": "md5"}):
         with pytest.raises(ValueError, match=r"called md5|guessed"):
-            ImaLog.from_bytes(BINARY, **wrong)  # type: ignore[arg-type]
+            ImaLog.from_bytes(BINARY, **wrong)
 
 
 def test_ascii_logs_have_bounds() -> None:
@@ -391,6 +394,37 @@ def test_what_is_no_boot_aggregate() -> None:
     place = forged.find(b"sha256:\0") + 8
     forged[place : place + 32] = good  # the right value, put there later
     assert ImaLog.from_bytes(bytes(forged)).boot_aggregate(FIRMWARE).status == "missing"
+
+
+def test_a_firmware_log_that_cannot_be_replayed_ties_nothing() -> None:
+    good = hashlib.sha256(b"".join(_value("sha256", i) for i in range(10))).digest()
+    lame = build_log([LogEvent(0, EventType.EV_POST_CODE, {"sha1": bytes(20)}, b"")], algorithms=("sha1", "sha256"))
+    found = _with_aggregate(b"sha256:\0" + good).boot_aggregate(EventLog.from_bytes(lame))
+    assert (found.status, found.expected) == ("not-computable", None)
+    assert "events[1]" in found.reason
+
+
+def test_digests_without_a_name_are_told_by_their_length() -> None:
+    # The first kernels with this template left the names of MD5 and SHA-1 out (ima_show_template_data_ascii).
+    (only,) = ImaLog.from_bytes(entry("ima-ng", (b":\0" + bytes(range(20)), b"/x\0")))
+    assert only.file_digest == FileDigest("ima", "sha1", bytes(range(20)))
+    assert ImaLog.from_ascii(only.to_ascii() + b"\n").to_bytes() == entry(
+        "ima-ng", (b":\0" + bytes(range(20)), b"/x\0")
+    )
+
+
+def test_logs_are_shown_and_cut_with_care() -> None:
+    log = ImaLog.from_bytes(BINARY)
+    assert repr(log) == "<ImaLog: 66 entries, ima-sig, sha1>"
+    assert repr(ImaLog.from_bytes(b"")) == "<ImaLog: 0 entries, no templates, sha1>"
+    assert [e.index for e in log[3:5]] == [3, 4]
+    padded = ImaLog.from_bytes(BINARY, banks=("sha256",), extends={"sha256": "sha1-padded"})
+    again = pickle.loads(pickle.dumps(padded))
+    assert (again, hash(again), again.replay("sha256")) == (padded, hash(padded), padded.replay("sha256"))
+    assert again != ImaLog.from_bytes(BINARY, banks=("sha256",))
+    for count in (-1, 67):
+        with pytest.raises(ValueError, match="66 entries"):
+            log.replay("sha256", entries=count)
 
 
 def test_file_digests_of_two_kinds_are_not_equal() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -178,6 +179,7 @@ def test_lines_of_a_list(line: str, name: bytes, kind: str, algorithm: str) -> N
     listed = AllowList.from_text(f"# a list\n\n{line}\n".encode())
     assert dict(listed.names) == {name: frozenset({(kind, algorithm, DIGEST)})}
     assert len(listed) == 1
+    assert pickle.loads(pickle.dumps(listed)) == listed
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,9 @@ class CelRecord:
     digests: Mapping[str, bytes] = field(repr=False, converter=_read_only, hash=False)
     content: CelContent
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (self.recnum, self.register, dict(self.digests), self.content)
+
     @property
     def measured(self) -> bool:
         """Whether the digests were extended: not those of EV_NO_ACTION, of the version and of the firmware's end."""
@@ -164,6 +167,10 @@ class CelRecord:
         if isinstance(content, Management):
             return ", ".join(type(event).__name__ for event in content.events)
         return decode_text(content.data)
+
+
+def _rebuild(recnum: int, register: Register, digests: Mapping[str, bytes], content: CelContent) -> CelRecord:
+    return CelRecord(recnum=recnum, register=register, digests=digests, content=content)
 
 
 def pcr_register(index: int) -> Register:

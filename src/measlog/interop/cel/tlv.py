@@ -169,7 +169,7 @@ def write_tlv(records: Sequence[CelRecord]) -> bytes:
 def _written(record: CelRecord, path: str) -> bytes:
     check_record(record, path)
     # go-tpm-tools wants eight bytes here, and one for a PCR.
-    parts = [build_tlv(CelType.RECNUM, record.recnum.to_bytes(8, "big")), _written_register(record.register, path)]
+    parts = [build_tlv(CelType.RECNUM, record.recnum.to_bytes(8, "big")), _written_register(record.register)]
     digests = []
     for name, digest in record.digests.items():
         number = algorithm_id(name)
@@ -183,7 +183,7 @@ def _written(record: CelRecord, path: str) -> bytes:
     return b"".join(parts)
 
 
-def _written_register(register: Register, path: str) -> bytes:
+def _written_register(register: Register) -> bytes:
     index = register.index
     if register.kind == "nv":
         return build_tlv(CelType.NV_INDEX, index.to_bytes(4, "big"))
@@ -191,8 +191,6 @@ def _written_register(register: Register, path: str) -> bytes:
         return build_tlv(CCMR, b"\0")
     if register.kind == "rtmr":
         return build_tlv(CCMR, _number(index + 1))
-    if not 0 <= index <= _U32:
-        raise UnsupportedError(f"there is no register {index}", path=path, clause=_CLAUSE)
     return build_tlv(CelType.PCR, _number(index))
 
 

@@ -53,11 +53,15 @@ _ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
 Known = tuple[str, str, bytes]
 
 
+def _read_only(names: Mapping[bytes, frozenset[Known]]) -> Mapping[bytes, frozenset[Known]]:
+    return MappingProxyType(dict(names))
+
+
 @frozen
 class AllowList:
     """Names with the digests that they may have; names are as IMA logs them, with underscores for spaces."""
 
-    names: Mapping[bytes, frozenset[Known]] = field(repr=False)
+    names: Mapping[bytes, frozenset[Known]] = field(repr=False, converter=_read_only)
     """By name the kinds, algorithms and digests."""
 
     @classmethod
@@ -67,7 +71,7 @@ class AllowList:
         for name, digest in files:
             key = encode_text(name).replace(b" ", b"_")
             found.setdefault(key, set()).add((digest.kind, digest.algorithm, digest.digest))
-        return cls(MappingProxyType({name: frozenset(known) for name, known in found.items()}))
+        return cls({name: frozenset(known) for name, known in found.items()})
 
     @classmethod
     def from_text(cls, text: bytes, *, limits: Limits = DEFAULT_LIMITS) -> Self:
@@ -84,7 +88,10 @@ class AllowList:
             offset += len(line) + 1
         if not found:
             raise FormatError("the list allows nothing: it has no line with a digest and a name")
-        return cls(MappingProxyType({name: frozenset(known) for name, known in found.items()}))
+        return cls({name: frozenset(known) for name, known in found.items()})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (dict(self.names),)
 
     def __len__(self) -> int:
         return len(self.names)

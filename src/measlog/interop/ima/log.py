@@ -182,6 +182,18 @@ class ImaLog(Sequence[ImaEntry]):
     def __iter__(self) -> Iterator[ImaEntry]:
         return iter(self._entries)
 
+    def __eq__(self, other: object) -> bool:
+        return self._facts() == other._facts() if isinstance(other, ImaLog) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._facts()[:2])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, self._facts()
+
+    def _facts(self) -> tuple[bytes, str, dict[str, Extends], ByteOrder]:
+        return self.to_bytes(), self.template_hash, dict(self.extends), self.byte_order
+
     def __repr__(self) -> str:
         return f"<ImaLog: {len(self)} entries, {', '.join(self.templates) or 'no templates'}, {self.template_hash}>"
 
@@ -287,6 +299,10 @@ class ImaLog(Sequence[ImaEntry]):
             expected=expected,
             reason="" if status == "matches" else "the registers of the firmware log hash to another value",
         )
+
+
+def _rebuild(data: bytes, template_hash: str, extends: Mapping[str, Extends], byte_order: ByteOrder) -> ImaLog:
+    return ImaLog.from_bytes(data, template_hash=template_hash, banks=(), extends=extends, byte_order=byte_order)
 
 
 def _register(index: int) -> Register:

@@ -376,6 +376,11 @@ def test_documents_that_the_specification_forbids(data: bytes, path: str) -> Non
     assert caught.value.path == path
 
 
+def test_a_member_that_is_there_twice_is_named_as_such() -> None:
+    with pytest.raises(FormatError, match=r"^an object has a member twice"):
+        CelLog.from_json(b'[{"recnum":0,"recnum":1}]')
+
+
 @pytest.mark.parametrize(
     "data",
     [

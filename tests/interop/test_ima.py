@@ -404,6 +404,12 @@ def test_a_firmware_log_that_cannot_be_replayed_ties_nothing() -> None:
     assert "events[1]" in found.reason
 
 
+def test_a_confidential_machine_has_no_pcrs_to_aggregate() -> None:
+    ccel = EventLog.from_bytes(shared_path("corpus", "logs", "CCEL_unpadded.bin").read_bytes())
+    log = _with_aggregate(b"sha384:\0" + bytes([1]) * 48)
+    assert log.boot_aggregate(ccel).status == "not-computable"
+
+
 def test_digests_without_a_name_are_told_by_their_length() -> None:
     # The first kernels with this template left the names of MD5 and SHA-1 out (ima_show_template_data_ascii).
     (only,) = ImaLog.from_bytes(entry("ima-ng", (b":\0" + bytes(range(20)), b"/x\0")))

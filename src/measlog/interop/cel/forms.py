@@ -57,6 +57,8 @@ def read_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[CelRecord]:
         raise FormatError(f"no JSON: {error.msg}", offset=len(error.doc[: error.pos].encode("utf-8"))) from None
     except RecursionError:
         raise LimitExceededError(f"values nested deeper than {limits.depth}") from None
+    except FormatError:
+        raise
     except ValueError as error:
         raise FormatError(f"no JSON: {str(error)[:80]}") from None
     return _Reader("json", limits).records(value)

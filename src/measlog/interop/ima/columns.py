@@ -189,6 +189,7 @@ def _quick(data: bytes, frame: ImaFrame, order: ByteOrder, heads: _Heads, found:
     good &= first_nul(np.where(good, name + _U32, 0)) == stop - 1
     good &= np.where(signed, stop + _U32 <= end, stop == end)
     good &= ~signed | (number(np.where(signed, stop, 0)) == end - stop - _U32)
+    # The data, the NUL before the digest, the length of the name, the end of the name and that of the data.
     a, b, c, d, e = ((np.where(good, part, start) + base).tolist() for part in (start, nul, name, stop, end))
     keys = zip(typed, [data[x + _U32 : y] for x, y in zip(a, b, strict=True)], strict=True)
     sizes = [y - x - 1 for x, y in zip(b, c, strict=True)]

@@ -281,15 +281,15 @@ class ImaLog(Sequence[ImaEntry]):
         if not any(stated.digest):
             return BootAggregate(status="no-tpm", stated=stated, reason="the kernel found no TPM")
         new = hash_constructor(bank)
-        if new is None or bank not in firmware.algorithms:
-            reason = f"the firmware log has no {bank} bank"
+        if new is None or bank not in firmware.algorithms or firmware.kind == "ccel":
+            reason = f"the firmware log has no PCRs of {bank}"
             return BootAggregate(status="not-computable", registers=registers, stated=stated, reason=reason)
         try:
             values = firmware.replay(bank)
         except ReplayError as error:
             return BootAggregate(status="not-computable", registers=registers, stated=stated, reason=str(error))
         # 3. The digest ties this log to that boot of the firmware.
-        joined = b"".join(values[i] if i in values else values.reset_value(i) for i in registers)
+        joined = b"".join(values.get(i, values.reset_value(i)) for i in registers)
         expected = new(joined).digest()
         status: Literal["matches", "differs"] = "matches" if expected == stated.digest else "differs"
         return BootAggregate(

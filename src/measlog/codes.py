@@ -49,6 +49,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "bank.empty": "the log declares a bank into which nothing was measured",
         "policy.nothing-compared": "no alternative of the policy compared anything",
         "platform.differs": "a platform register is not as on any known-good machine",
+        "log.missing": "Keylime handed over no log that was read here",
+        "findings.omitted": "there are more findings than Keylime is told",
         # Findings: the boundary between firmware and system.
         "separator.missing": "a firmware register was never closed with a separator",
         "separator.repeated": "a firmware register was closed twice",
@@ -74,6 +76,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "secureboot.authority-unused": "an authority under which no started image is signed",
         "secureboot.image-unverified": "a started image that is signed under none of the authorities",
         "secureboot.image-revoked": "a revoked image was started",
+        "secureboot.key-unknown": "PK, KEK or db hold a key that the reference does not have",
         "secureboot.dbx": "dbx lacks revocations that the policy demands",
         "secureboot.sbat": "shim demands lower SBAT generations than the policy",
         "secureboot.unexplained": "an event in PCR 7 that nothing explains",
@@ -87,6 +90,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "secureboot.variable-unknown": "a variable that does not belong into PCR 7",
         "secureboot.variable-order": "a variable is measured out of order",
         "secureboot.variable-late": "a variable is measured behind the separator",
+        "mok.unknown": "MokList or MokListX is none of those that the reference has",
         "shim.validation-off": "shim was told not to verify what it starts",
         # Findings: the boot path.
         "boot-manager.order": "PCR 4 does not begin as a boot manager begins it",

@@ -200,9 +200,26 @@ def test_the_projects_own_captures() -> None:
     assert [f.observed for f in result.findings if f.code == "kernel.argument"] == ["init=/bin/sh"]
 
 
+def test_a_machine_for_arm64() -> None:
+    """Its kernel has no room for a root hash, so that nobody compared it with USR: a policy has to allow that."""
+    for name, secure_boot in (("arm64", True), ("arm64-sb-off", False), ("arm64-tampered", True)):
+        manifests = [lab_manifest("arm64" if name == "arm64-tampered" else name)]
+        refused = appraise(FIXTURES / name, manifests, secure_boot=secure_boot)
+        assert (refused.status, "usr.unchecked" in codes(refused)) == ("contraindicated", True)
+        policy = ml.policy.flatcar(secure_boot=secure_boot, allow_unchecked_usr=True)
+        result = ml.Verifier(manifests, policy=policy).appraise(evidence(FIXTURES / name))
+        if name != "arm64-tampered":
+            assert (result.status, codes(result)) == ("affirming", set())
+            continue
+        assert result.status == "contraindicated"
+        assert [f.observed for f in result.findings if f.code == "kernel.argument"] == ["init=/bin/sh"]
+
+
 def test_a_boot_that_cannot_be_predicted_is_not_covered() -> None:
-    """How GRUB on arm64 starts a kernel is not known: that is said, and nothing is compared with a guess."""
-    for name, secure_boot in (("arm64", True), ("arm64-sb-off", False)):
-        result = appraise(FIXTURES / name, [lab_manifest(name)], secure_boot=secure_boot)
-        assert (result.status, codes(result)) == ("warning", set())
-        assert {f.pcr for f in result.findings if f.code == "register.not-covered"} == {4, 8, 9, 14}
+    """How Flatcar's GRUB starts a kernel on arm64 is not known: that is said, and nothing is compared with a guess."""
+    known = lab_manifest("arm64")
+    assert known.grub is not None
+    unknown = attrs.evolve(known, grub=attrs.evolve(known.grub, profile="flatcar-2.12"))
+    result = appraise(FIXTURES / "arm64", [unknown])
+    assert (result.status, codes(result)) == ("warning", set())
+    assert {f.pcr for f in result.findings if f.code == "register.not-covered"} == {4, 8, 9, 14}

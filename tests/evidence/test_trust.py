@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import shutil
 import subprocess
@@ -18,7 +19,14 @@ from cryptography.x509.oid import NameOID
 
 import measlog as ml
 from measlog.errors import FormatError, KeyTrustError
-from measlog.evidence.trust import CredentialChallenge, make_credential, verify_ak_certificate, verify_ek_certificate
+from measlog.evidence.trust import (
+    CredentialChallenge,
+    load_certificate,
+    load_certificates,
+    make_credential,
+    verify_ak_certificate,
+    verify_ek_certificate,
+)
 from tests.conftest import FIXTURES
 
 EK_ROOT = (FIXTURES / "lab" / "keys" / "ek-ca.crt").read_bytes()
@@ -45,6 +53,7 @@ def issue(
     *,
     ca: bool = False,
     usage: x509.ObjectIdentifier | None = None,
+    signs: bool | None = None,
     days: int = 30,
 ) -> x509.Certificate:
     builder = (
@@ -58,15 +67,15 @@ def issue(
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    if ca:
+    if ca or signs is not None:
         usages = x509.KeyUsage(
-            digital_signature=False,
+            digital_signature=bool(signs),
             content_commitment=False,
-            key_encipherment=False,
+            key_encipherment=not ca and not signs,
             data_encipherment=False,
             key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
+            key_cert_sign=ca,
+            crl_sign=ca,
             encipher_only=False,
             decipher_only=False,
         )
@@ -135,6 +144,70 @@ def test_what_no_chain_vouches_for_is_refused(authority: Authority) -> None:
         with pytest.raises(KeyTrustError) as caught:
             verify_ak_certificate(ak, chain, roots, now=now)
         assert caught.value.check == check
+
+
+def test_a_certificate_without_extended_usages_is_accepted_only_by_an_unsafe_name() -> None:
+    """Those of Google Cloud have a key usage alone, under an intermediate that states the usage of EK certificates."""
+    authority = Authority()
+    google = issue("google", authority.middle_key.public_key(), "root", authority.root_key, ca=True, usage=EK_USAGE)
+    key = ml.AttestationKey.load(AK).public_key
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    roots = pem(authority.root)
+
+    def leaf(**options: object) -> bytes:
+        return pem(issue("ak", key, "google", authority.middle_key, **options), google)  # type: ignore[arg-type]
+
+    for chain, check in ((leaf(signs=True), "chain"), (leaf(signs=True, usage=AK_USAGE), "chain")):
+        with pytest.raises(KeyTrustError) as caught:
+            verify_ak_certificate(AK, chain, roots, now=NOW)
+        assert caught.value.check == check
+        assert verify_ak_certificate(AK, chain, roots, now=NOW, unsafe_unstated_usage=True).trust == "chain"
+    # An endorsement key's certificate (for encipherment), one without usages, one for something else.
+    server = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.1")
+    for chain in (leaf(signs=False), leaf(), leaf(signs=True, usage=server), leaf(signs=True, usage=EK_USAGE)):
+        with pytest.raises(KeyTrustError) as caught:
+            verify_ak_certificate(AK, chain, roots, now=NOW, unsafe_unstated_usage=True)
+        assert caught.value.check == "key-usage"
+
+
+def test_a_ca_for_other_purposes_certifies_no_tpm() -> None:
+    authority = Authority()
+    key = ml.AttestationKey.load(AK).public_key
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    for usage, accepted in (
+        (AK_USAGE, True),
+        (x509.ObjectIdentifier("2.5.29.37.0"), True),
+        (EK_USAGE, False),
+        (x509.ObjectIdentifier("1.3.6.1.5.5.7.3.2"), False),
+    ):
+        middle = issue("middle", authority.middle_key.public_key(), "root", authority.root_key, ca=True, usage=usage)
+        chain = pem(issue("ak", key, "middle", authority.middle_key, usage=AK_USAGE), middle)
+        if accepted:
+            assert verify_ak_certificate(AK, chain, pem(authority.root), now=NOW).trust == "chain"
+            continue
+        with pytest.raises(KeyTrustError, match="for other purposes"):
+            verify_ak_certificate(AK, chain, pem(authority.root), now=NOW)
+
+
+def test_certificates_that_cryptography_reads_by_half_are_an_error(authority: Authority) -> None:
+    """It has errors of its own for versions and extensions, which are no ValueError."""
+    good = authority.certify(AK, usage=AK_USAGE).public_bytes(Encoding.DER)
+    version = good.index(bytes.fromhex("a003020102"))
+    odd = good[: version + 4] + b"\x03" + good[version + 5 :]
+    assert len(odd) == len(good)
+    body = base64.encodebytes(odd)
+    with pytest.raises(FormatError, match="valid X509 version"):
+        load_certificates(b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n", "chain")
+    with pytest.raises(FormatError, match="path: no certificate"):
+        load_certificate(odd, "path")
+    # An extension that is there twice is found when extensions are looked at.
+    first = x509.load_der_x509_certificate(good).extensions[0]
+    assert first.oid == x509.BasicConstraints.oid
+    twice = good.replace(bytes.fromhex("0603551d23"), bytes.fromhex("0603551d13"))
+    assert twice != good
+    chain = pem(x509.load_der_x509_certificate(twice), authority.middle)
+    with pytest.raises(KeyTrustError):
+        verify_ak_certificate(AK, chain, pem(authority.root), now=NOW)
 
 
 def test_what_is_no_certificate_is_an_error(authority: Authority) -> None:

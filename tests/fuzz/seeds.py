@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from measlog import EventLog
+import attrs
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from measlog import EventLog, ReferenceManifest, SignedManifest
+from measlog.interop import cbor, corim
 from measlog.registry import EventType
 from tests.conftest import FIXTURES
+from tests.evidence import tdx_maker
 from tests.formats.gpt_maker import entry, make_gpt
 from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
+from tests.interop import gomessages, test_clouds, test_gotdx
 from tests.records.vectors import ROWS
 
 __all__ = ["seeds"]
@@ -67,6 +73,17 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
     _user_space(found)
+    found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]
+    found["hcl_report"] += [test_clouds.report(), test_clouds.report(kind=2)]
+    found["nitrotpm"] += [test_clouds.document(), test_clouds.document(tagged=False)]
+    found["go_tdx_guest"].append(test_gotdx.message(test_gotdx.parts(tdx_maker.quote())))
+    manifest = SignedManifest.from_bytes((_CAPTURE / "manifest.dsse.json").read_bytes()).envelope.payload
+    small = attrs.evolve(ReferenceManifest.from_json(manifest), disk=None, grub=None, boot_paths=(), usr=())
+    found["corim"].append(corim.to_unsigned(small))
+    found["signed_corim"].append(corim.sign(small, ec.derive_private_key(5, ec.SECP256R1()), signer="seed"))
+    found["cbor"] += found["signed_corim"] + [cbor.encode({1: [None, True, -5, "text", {"a": cbor.Tag(99, b"b")}]})]
+    found["attest_tool_dump"].append(gomessages.encoded(gomessages.dump()))
+    found["go_tpm_tools"].append(gomessages.attestation(tail=gomessages.field(4, gomessages.field(1, b"zone"))))
     for path in sorted(FIXTURES.glob("fuzz/*/*")):
         if path.parent.name in found and path.suffix != ".md":
             found[path.parent.name].append(path.read_bytes())

@@ -11,16 +11,23 @@ from collections.abc import Callable, Mapping
 from attrs import frozen
 
 from measlog import EventLog
-from measlog.errors import FormatError, ReplayError
+from measlog.errors import FormatError, ReplayError, SignatureError
 from measlog.evidence.quote import Quote
 from measlog.formats.blocks import BytesBlocks
-from measlog.formats.cbor import decode_cbor, encode_cbor
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
+from measlog.formats.tdx import parse_tdx_quote
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
+from measlog.interop import cbor
 from measlog.interop.cel import CelLog
+from measlog.interop.corim import Corim, SignedCorim
+from measlog.interop.goattestation import AttestToolDump
+from measlog.interop.gotdx import raw_quote
+from measlog.interop.gotpmtools import GoTpmToolsAttestation
+from measlog.interop.hcl import HclReport
 from measlog.interop.ima import ImaLog
 from measlog.interop.ima.allow import AllowList
+from measlog.interop.nitrotpm import NitroTpmDocument
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
@@ -159,12 +166,6 @@ def _entries(log: ImaLog) -> object:
     return log.templates
 
 
-def _cbor(data: bytes) -> object:
-    value = decode_cbor(data)
-    assert decode_cbor(encode_cbor(value)) == value
-    return value
-
-
 def _cel(read: Callable[[bytes], CelLog], write: Callable[[CelLog], bytes]) -> Target:
     def run(data: bytes) -> object:
         log = read(data)
@@ -199,6 +200,21 @@ def _fat(data: bytes) -> object:
     return volume
 
 
+def _hcl(data: bytes) -> object:
+    read = HclReport.from_bytes(data)
+    try:
+        read.unsafe_claimed_ak()
+    except SignatureError:
+        raise FormatError("no attestation key") from None
+    return read
+
+
+def _cbor(data: bytes) -> object:
+    value = cbor.decode(data)
+    assert cbor.decode(cbor.encode(value)) == value
+    return value
+
+
 TARGETS: Mapping[str, Target] = {
     "log": _log,
     "framing": _framing,
@@ -212,11 +228,19 @@ TARGETS: Mapping[str, Target] = {
     "quote": _quote,
     "pe": authenticode_digests,
     "fat": _fat,
+    "attest_tool_dump": AttestToolDump.from_json,
+    "go_tpm_tools": GoTpmToolsAttestation.from_bytes,
+    "cbor": _cbor,
+    "corim": Corim.unsafe_from_unsigned,
+    "signed_corim": SignedCorim.from_bytes,
+    "tdx_quote": parse_tdx_quote,
+    "go_tdx_guest": raw_quote,
+    "hcl_report": _hcl,
+    "nitrotpm": NitroTpmDocument.from_bytes,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
     "ima": _ima,
     "ima_ascii": _ima_ascii,
     "ima_allow": AllowList.from_text,
-    "cbor": _cbor,
     "cel_json": _cel(CelLog.from_json, CelLog.to_json),
     "cel_cbor": _cel(CelLog.from_cbor, CelLog.to_cbor),
     "cel_tlv": _cel(CelLog.from_tlv, CelLog.to_tlv),

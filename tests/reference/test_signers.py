@@ -99,6 +99,8 @@ def test_every_part_of_the_signature_counts(signed: tuple[bytes, x509.Certificat
         (len(data) - 40, "does not verify"),
         (start + 9, "length|bytes where|signed data|cut off"),
         (held + 20, "certificate"),
+        # a0 03 02 01 02: version 3 becomes one that X.509 does not have
+        (data.index(bytes.fromhex("a003020102"), held) + 4, "certificate"),
     ):
         with pytest.raises(FormatError, match=message):
             signers(patch(data, place, bytes([data[place] ^ 0x15])))

@@ -45,6 +45,7 @@ def variable(name: str, value: bytes) -> bytes:
 VARIABLE = variable("AB", b"value")
 SIZE = len(VARIABLE)
 DER = variable("db", b"\x30\x82\x00\x02xy\0")
+LONG_DER = variable("db", b"\x30\x83\x00\x00\x02xy\0")
 TAG = bytes.fromhex("ec223b8f03000000") + b"abc"
 SIPA = bytes.fromhex("0100014009000000" + "020002000100000007")
 STUB = "ro".encode("utf-16-le") + b"\0"
@@ -62,13 +63,16 @@ ROWS: list[tuple[str, EventType, Register, bytes, bytes, str, str | None, str | 
     ("boot2, value", E.EV_EFI_VARIABLE_BOOT2, pcr(1), VARIABLE, b"value", "differs", "data.whole", None, ()),
     ("authority", E.EV_EFI_VARIABLE_AUTHORITY, pcr(7), VARIABLE, VARIABLE, "matches", "data.whole", None, ((0, SIZE),)),
     ("authority, bare DER", E.EV_EFI_VARIABLE_AUTHORITY, pcr(7), DER, DER[:-1], "matches", "data.without-last-byte", "Q31", ((0, len(DER) - 1),)),
+    ("authority, bare DER with a length of three bytes", E.EV_EFI_VARIABLE_AUTHORITY, pcr(7), LONG_DER, LONG_DER[:-1], "matches", "data.without-last-byte", "Q31", ((0, len(LONG_DER) - 1),)),
     ("authority, one byte short", E.EV_EFI_VARIABLE_AUTHORITY, pcr(7), VARIABLE, VARIABLE[:-1], "differs", "data.whole", None, ()),
     ("separator", E.EV_SEPARATOR, pcr(0), bytes(4), bytes(4), "matches", "data.whole", None, ((0, 4),)),
     ("separator, long", E.EV_SEPARATOR, pcr(0), bytes(50), bytes(4), "matches", "separator.first-four-bytes", "Q27", ((0, 4),)),
+    ("separator, five bytes", E.EV_SEPARATOR, pcr(0), bytes(5), bytes(4), "matches", "separator.first-four-bytes", "Q27", ((0, 4),)),
     ("separator, error", E.EV_SEPARATOR, pcr(0), b"no memory", b"\1\0\0\0", "matches", "separator.error", None, ()),
     ("separator, windows", E.EV_SEPARATOR, pcr(13), b"WBCL", b"WBCL", "matches", "data.whole", None, ((0, 4),)),
     ("action", E.EV_EFI_ACTION, pcr(4), b"Calling", b"Calling", "matches", "data.whole", None, ((0, 7),)),
     ("action, NUL in data", E.EV_EFI_ACTION, pcr(7), b"DMA\0", b"DMA", "matches", "data.without-nul", "Q8", ((0, 3),)),
+    ("action, NULs behind an X", E.EV_EFI_ACTION, pcr(7), b"DMAX\0\0", b"DMAX", "matches", "data.without-nul", "Q8", ((0, 4),)),
     ("action, NUL in hash", E.EV_EFI_ACTION, pcr(7), b"DMA", b"DMA\0", "matches", "data.and-nul", "Q8", ((0, 3),)),
     ("action, other", E.EV_ACTION, pcr(4), b"DMA", b"DMB", "differs", "data.whole", None, ()),
     ("gpt2", E.EV_EFI_GPT_EVENT2, pcr(5), b"EFI PART", b"EFI PART", "matches", "data.whole", None, ((0, 8),)),
@@ -100,12 +104,15 @@ ROWS: list[tuple[str, EventType, Register, bytes, bytes, str, str | None, str | 
     ("mok, rtmr", E.EV_IPL, Register("rtmr", 2), b"MokList\0", b"list", "not_derivable", "shim.mirrored-variable", None, ()),
     ("uki name", E.EV_IPL, pcr(11), SECTION, b".linux\0", "matches", "section.name", None, ((0, 12),)),
     ("uki contents", E.EV_IPL, pcr(11), SECTION, b"kernel", "not_derivable", "section.contents", None, ()),
+    ("uki contents, no UTF-16", E.EV_IPL, pcr(11), b"\x00\xd8.", b"kernel", "not_derivable", "section.contents", None, ()),
+    ("uki name, longer", E.EV_IPL, pcr(11), ".linuxX\0".encode("utf-16-le"), b".linux\0", "not_derivable", "section.contents", None, ()),
     ("stub", E.EV_IPL, pcr(12), STUB + b"\0", STUB + b"\0", "matches", "data.whole", None, ((0, 6),)),
     ("stub, cut", E.EV_IPL, pcr(8), STUB, STUB + b"\0", "matches", "data.and-nul", "Q33", ((0, 5),)),
     ("tag, windows", E.EV_EVENT_TAG, pcr(12), SIPA, SIPA, "matches", "data.whole", None, ((0, 17),)),
     ("tag, windows, other", E.EV_EVENT_TAG, pcr(12), SIPA, b"x", "differs", "data.whole", None, ()),
     ("tag, linux", E.EV_EVENT_TAG, pcr(9), TAG, b"initrd", "not_derivable", "tag.subject", None, ()),
     ("tag, its data", E.EV_EVENT_TAG, pcr(9), TAG, b"abc", "matches", "tag.data", None, ((8, 11),)),
+    ("tag, no data", E.EV_EVENT_TAG, pcr(9), TAG[:4] + bytes(4), b"", "matches", "tag.data", None, ((8, 8),)),
     ("unknown type", EventType(0x1234), pcr(9), b"x", b"y", "not_derivable", None, None, ()),
 ]  # fmt: skip
 
@@ -180,6 +187,7 @@ def test_trust_goes_by_byte_range() -> None:
     short = check(E.EV_EFI_VARIABLE_AUTHORITY, pcr(7), DER, "sha256", sha(DER[:-1]))
     assert trust(authority, short, "name") == "authenticated"
     assert trust(authority, short, "decoded.der") == "authenticated"
+    assert trust(authority, short, "decoded.der.subject") == "authenticated"
     assert trust(authority, short, "decoded.trailing") == "unauthenticated"
     assert trust(authority, short, "value") == "unauthenticated"
 
@@ -210,7 +218,9 @@ def test_nothing_is_authenticated_by_a_digest_that_does_not_fit() -> None:
         "positional",
     ]
     nothing = check(E.EV_NO_ACTION, pcr(1), b"x", "sha256", bytes(32))
-    assert [trust(record, nothing, name) for name in ("digest", "register")] == ["unauthenticated"] * 2
+    absent = DigestCheck(status="no_digest")
+    for other in (nothing, absent):
+        assert [trust(record, other, name) for name in ("digest", "register")] == ["unauthenticated"] * 2
 
 
 @pytest.mark.parametrize("raw", [b"", b"\1" * 7, b"\1\0\0\0\2\0\0\0x"])

@@ -76,6 +76,11 @@ def test_what_cannot_be_known_is_not_made_up() -> None:
     assert register_history(log.to_bytes(), log.rows, algorithm="0x0099", column=0, kind="pcr") == [None] * 4
 
 
+def test_an_algorithm_that_this_python_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("measlog.replay.history.hash_constructor", lambda _: None)
+    assert history(event(4, D1), event(5, D2)) == [None, None]
+
+
 def test_registers_of_a_confidential_machine() -> None:
     """TDX Virtual Firmware Design Guide: 0 is MRTD, which no event extends; 1 to 4 are RTMR 0 to 3."""
     found = history(event(0, D1), event(1, D1), event(4, D2), event(5, D1), ccel=True)

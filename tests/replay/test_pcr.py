@@ -89,22 +89,22 @@ def test_sound_starts(events: list[LogEvent], value: bytes | None) -> None:
 
 # PFP 10.4.5.3 and A21, A24: once, in PCR 0, zero digests, before anything is extended there, a locality that exists.
 UNSOUND: list[tuple[str, list[LogEvent], int, str]] = [
-    ("late", [ACTION, locality(3)], 2, "after PCR 0 was extended"),
-    ("late, after H-CRTM", [HCRTM, locality(4)], 2, "a second time"),
-    ("twice", [locality(3), locality(3)], 2, "a second time"),
-    ("twice, differing", [locality(0), locality(3), ACTION], 2, "a second time"),
-    ("in another register", [locality(3, register=1)], 1, "for register 1"),
-    ("in no register", [locality(3, register=0xFFFFFFFF)], 1, "for register 4294967295"),
-    ("with a digest", [locality(3, digests=ONES)], 1, "a digest that is not zero"),
-    ("with a digest in one bank", [locality(3, digests={**ZEROS, "sha1": ONES["sha1"]})], 1, "a digest that is not zero"),
-    ("locality 1", [locality(1)], 1, "locality 1 does not exist"),
-    ("locality 2", [locality(2)], 1, "locality 2 does not exist"),
-    ("locality 5", [locality(5)], 1, "locality 5 does not exist"),
-    ("locality 255", [locality(255)], 1, "locality 255 does not exist"),
-    ("without the locality", [locality(3, data=b"StartupLocality\0")], 1, "16 bytes instead of 17"),
-    ("with more", [locality(3, data=b"StartupLocality\0\3\0")], 1, "18 bytes instead of 17"),
-    ("against H-CRTM", [locality(3), HCRTM], 2, "contradicts the startup locality 3"),
-    ("against H-CRTM at 0", [locality(0), HCRTM], 2, "contradicts the startup locality 0"),
+    ("late", [ACTION, locality(3)], 2, "the startup locality is stated after PCR 0 was extended"),
+    ("late, after H-CRTM", [HCRTM, locality(4)], 2, "the startup locality is stated a second time"),
+    ("twice", [locality(3), locality(3)], 2, "the startup locality is stated a second time"),
+    ("twice, differing", [locality(0), locality(3), ACTION], 2, "the startup locality is stated a second time"),
+    ("in another register", [locality(3, register=1)], 1, "StartupLocality is recorded for register 1 instead of PCR 0"),
+    ("in no register", [locality(3, register=0xFFFFFFFF)], 1, "StartupLocality is recorded for register 4294967295 instead of PCR 0"),
+    ("with a digest", [locality(3, digests=ONES)], 1, "StartupLocality has a digest that is not zero"),
+    ("with a digest in one bank", [locality(3, digests={**ZEROS, "sha1": ONES["sha1"]})], 1, "StartupLocality has a digest that is not zero"),
+    ("locality 1", [locality(1)], 1, "the startup locality 1 does not exist"),
+    ("locality 2", [locality(2)], 1, "the startup locality 2 does not exist"),
+    ("locality 5", [locality(5)], 1, "the startup locality 5 does not exist"),
+    ("locality 255", [locality(255)], 1, "the startup locality 255 does not exist"),
+    ("without the locality", [locality(3, data=b"StartupLocality\0")], 1, "StartupLocality has 16 bytes instead of 17"),
+    ("with more", [locality(3, data=b"StartupLocality\0\3\0")], 1, "StartupLocality has 18 bytes instead of 17"),
+    ("against H-CRTM", [locality(3), HCRTM], 2, "an H-CRTM event, which starts PCR 0 at 4, contradicts the startup locality 3"),
+    ("against H-CRTM at 0", [locality(0), HCRTM], 2, "an H-CRTM event, which starts PCR 0 at 4, contradicts the startup locality 0"),
 ]  # fmt: skip
 
 
@@ -112,7 +112,7 @@ UNSOUND: list[tuple[str, list[LogEvent], int, str]] = [
 def test_starts_that_cannot_be_believed(events: list[LogEvent], index: int, words: str) -> None:
     log = EventLog.from_bytes(build_log([*events, OTHER]))
     for refuse in (log.replay, lambda bank: log.verify_pcrs(bank, {4: extended(bytes(32), ONES["sha256"])})):
-        with pytest.raises(ReplayError, match=rf"^events\[{index}\]: .*{words}") as caught:
+        with pytest.raises(ReplayError, match=rf"^events\[{index}\]: {words}$") as caught:
             refuse("sha256")
         assert caught.value.check == "startup-locality"
     assert [(a.code, a.event) for a in log.anomalies if a.code == "event.startup-locality"] == [
@@ -126,7 +126,7 @@ def test_a_locality_in_the_sha1_format() -> None:
     log = EventLog.from_bytes(build_log([first, LogEvent(0, 1, {"sha1": b"\x11" * 20}, b"")], algorithms=None))
     assert log.replay("sha1")[0] == extended(zeros_and(3, 20), b"\x11" * 20)
     bad = build_log([first._replace(digests={"sha1": b"\x11" * 20})], algorithms=None)
-    with pytest.raises(ReplayError, match="a digest that is not zero"):
+    with pytest.raises(ReplayError, match="StartupLocality has a digest that is not zero"):
         EventLog.from_bytes(bad).replay("sha1")
 
 

@@ -14,6 +14,7 @@ from measlog.registry import EventType, hash_constructor
 
 if TYPE_CHECKING:
     from measlog.appraisal.baseline import Baseline
+    from measlog.appraisal.unquoted import UnquotedLog
     from measlog.evidence import VerifiedEvidence
     from measlog.reference.manifest import Component, ReferenceManifest
 
@@ -37,7 +38,7 @@ class Measured:
 class Case:
     """What the rules of a policy look at. Nothing here depends on how registers are interleaved in the log (A49)."""
 
-    evidence: VerifiedEvidence
+    evidence: VerifiedEvidence | UnquotedLog
     manifests: tuple[ReferenceManifest, ...]
     baselines: tuple[Baseline, ...]
     predictions: Predictions = field(factory=Predictions, repr=False)

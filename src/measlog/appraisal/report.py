@@ -69,6 +69,11 @@ class Report:
         self.quirks |= other.quirks
 
     @property
+    def sorted_findings(self) -> tuple[Finding, ...]:
+        """The findings, worst first, then by event."""
+        return tuple(sorted(self.findings, key=lambda f: f.sort_key))
+
+    @property
     def failed(self) -> bool:
         """Whether any finding is an error."""
         return any(f.severity == "error" for f in self.findings)

@@ -10,8 +10,10 @@ from measlog.appraisal.paths import Predictions
 from measlog.appraisal.policy import Policy
 from measlog.appraisal.report import Report
 from measlog.appraisal.result import AppraisalResult
+from measlog.appraisal.unquoted import UnquotedLog, UnquotedResult
 from measlog.errors import ManifestError, PolicyError
 from measlog.evidence import VerifiedEvidence
+from measlog.log import EventLog
 from measlog.reference.manifest import ReferenceManifest
 from measlog.registry import PCR_NAMES
 
@@ -64,6 +66,44 @@ class Verifier:
         # 1. Only verified evidence is appraised: nobody can skip the quote.
         if not isinstance(evidence, VerifiedEvidence):
             raise TypeError(f"only VerifiedEvidence is appraised, not {type(evidence).__name__}")
+        report = self._judge(evidence)
+        return AppraisalResult(
+            status=report.status,
+            findings=report.sorted_findings,
+            checked=tuple(report.checked),
+            not_covered=tuple(report.not_covered),
+            identified=tuple(report.identified),
+            quirks=tuple(sorted(report.quirks)),
+            bank=evidence.bank,
+            policy=self.policy.name,
+            ak_trust=evidence.ak_trust,
+            ak_fingerprint=evidence.key.fingerprint,
+            clock_info=evidence.quote.clock_info,
+            firmware_version=evidence.quote.firmware_version,
+        )
+
+    def unsafe_appraise_unquoted(self, log: EventLog, *, bank: str = "sha256", pcrs: Iterable[int]) -> UnquotedResult:
+        """The verdict that would follow *if* a quote said that ``pcrs`` hold what the log replays to.
+
+        For programs that verify the quote themselves and hand over the log alone. Whoever holds the quote verifies it
+        with :meth:`measlog.Evidence.verify` instead, and calls :meth:`appraise`. Raises an
+        :class:`~measlog.errors.EvidenceError` for a log that no quote could belong to.
+        """
+        assumed = UnquotedLog.assume(log, bank=bank, pcrs=pcrs)
+        report = self._judge(assumed)
+        return UnquotedResult(
+            status=report.status,
+            findings=report.sorted_findings,
+            checked=tuple(report.checked),
+            not_covered=tuple(report.not_covered),
+            identified=tuple(report.identified),
+            quirks=tuple(sorted(report.quirks)),
+            bank=assumed.bank,
+            policy=self.policy.name,
+            assumed=tuple(assumed.values),
+        )
+
+    def _judge(self, evidence: VerifiedEvidence | UnquotedLog) -> Report:
         report = Report()
         case = Case(
             evidence=evidence, manifests=self.manifests, baselines=self.baselines, predictions=self._predictions
@@ -86,17 +126,4 @@ class Verifier:
         for pcr in evidence.unexplained:
             if pcr not in report.covered:
                 report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "its value does not follow from the log", pcr=pcr)
-        return AppraisalResult(
-            status=report.status,
-            findings=tuple(sorted(report.findings, key=lambda f: f.sort_key)),
-            checked=tuple(report.checked),
-            not_covered=tuple(report.not_covered),
-            identified=tuple(report.identified),
-            quirks=tuple(sorted(report.quirks)),
-            bank=evidence.bank,
-            policy=self.policy.name,
-            ak_trust=evidence.ak_trust,
-            ak_fingerprint=evidence.key.fingerprint,
-            clock_info=evidence.quote.clock_info,
-            firmware_version=evidence.quote.firmware_version,
-        )
+        return report

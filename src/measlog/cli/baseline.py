@@ -5,11 +5,10 @@ from __future__ import annotations
 import click
 
 from measlog.appraisal.baseline import Baseline
-from measlog.cli.evidence import EvidenceFiles, naming
+from measlog.cli.evidence import verified_sample
 from measlog.cli.files import write
-from measlog.cli.options import FILE, HEX, as_json
+from measlog.cli.options import FILE, as_json
 from measlog.cli.output import emit, emit_json
-from measlog.evidence import VerifiedEvidence
 from measlog.registry import ALGORITHMS_BY_NAME
 from measlog.view.document import baseline_document
 from measlog.view.render import baseline_page
@@ -35,20 +34,10 @@ def learn(samples: tuple[str, ...], output: str, model: str | None, bank: str, *
 
     The nonce of each sample is the one that you sent. What varies between the samples is shown: it will be allowed.
     """
-    verified = [_verified(sample, bank) for sample in samples]
+    verified = [verified_sample(sample, bank) for sample in samples]
     made = Baseline.learn(verified, model=model)
     write(output, made.to_json())
     if as_json:
         emit_json(baseline_document(made))
     elif output != "-":
         emit(baseline_page(made))
-
-
-def _verified(sample: str, bank: str) -> VerifiedEvidence:
-    folder, separator, nonce = sample.rpartition("=")
-    if not separator or not folder:
-        raise click.UsageError(f"{sample!r} is not FOLDER=NONCEHEX.")
-    files = EvidenceFiles.of_folder(folder)
-    evidence, key = files.read(bank)
-    with naming(files):
-        return evidence.verify(ak=key, nonce=HEX.convert(nonce, None, None), bank=bank)

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 from attrs import frozen
 
 from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read, read_log
+from measlog.cli.options import HEX
 from measlog.errors import (
     EvidenceError,
     FormatError,
@@ -19,10 +21,11 @@ from measlog.errors import (
     SelectionError,
     SignatureError,
 )
-from measlog.evidence import AttestationKey, Evidence, Quote
-from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_signature
+from measlog.evidence import AttestationKey, Evidence, Quote, VerifiedEvidence
+from measlog.formats.tpm2 import parse_attest
+from measlog.interop import tpm2files
 
-__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote"]
+__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote", "verified_sample"]
 
 
 @frozen(kw_only=True)
@@ -54,21 +57,20 @@ class EvidenceFiles:
     def read(self, bank: str) -> tuple[Evidence, AttestationKey]:
         """The evidence, read and not verified, and the key to verify it with."""
         log = read_log(self.log)
-        quote = read_quote(self.message, self.signature)
         key = read_key(self.key)
-        values = None if self.pcrs is None else read_pcrs(self.pcrs).get(bank)
+        quote = read_quote(self.message, self.signature, key)
+        values = None if self.pcrs is None else read_pcrs(self.pcrs, quote).get(bank)
         return Evidence(log=log, quote=quote, pcrs=values), key
 
 
-def read_quote(message: str, signature: str) -> Quote:
-    """The quote in two files as ``tpm2_quote`` writes them."""
+def read_quote(message: str, signature: str, key: AttestationKey) -> Quote:
+    """The quote in two files as ``tpm2_quote`` writes them, its signature in either form."""
     attest = read(message, KEY_LIMIT)
     with about(message):
         parse_attest(attest)
     blob = read(signature, KEY_LIMIT)
     with about(signature):
-        parse_signature(blob)
-        return Quote.from_bytes(attest, blob)
+        return tpm2files.read_quote(attest, blob, ak=key)
 
 
 def read_key(path: str) -> AttestationKey:
@@ -78,11 +80,11 @@ def read_key(path: str) -> AttestationKey:
         return AttestationKey.load(data)
 
 
-def read_pcrs(path: str) -> Mapping[str, Mapping[int, bytes]]:
-    """The register values in a file of ``tpm2_quote -o``, by bank and index."""
+def read_pcrs(path: str, quote: Quote) -> Mapping[str, Mapping[int, bytes]]:
+    """The register values beside a quote, by bank and index: the file of ``tpm2_quote -o``, or bare values."""
     data = read(path, KEY_LIMIT)
     with about(path):
-        return parse_pcr_file(data)
+        return tpm2files.read_register_values(data, quote.selections)
 
 
 @contextmanager
@@ -104,3 +106,14 @@ def _culprit(files: EvidenceFiles, error: EvidenceError | FormatError) -> str:
     if isinstance(error, ReplayError):
         return files.log
     return files.message
+
+
+def verified_sample(sample: str, bank: str) -> VerifiedEvidence:
+    """The verified evidence of a machine, named as ``FOLDER=NONCEHEX``."""
+    folder, separator, nonce = sample.rpartition("=")
+    if not separator or not folder:
+        raise click.UsageError(f"{sample!r} is not FOLDER=NONCEHEX.")
+    files = EvidenceFiles.of_folder(folder)
+    evidence, key = files.read(bank)
+    with naming(files):
+        return evidence.verify(ak=key, nonce=HEX.convert(nonce, None, None), bank=bank)

@@ -10,7 +10,7 @@ from measlog.appraisal.rules.base import Rule
 from measlog.cli.errors import about
 from measlog.cli.files import KEY_LIMIT, read
 
-__all__ = ["NAMES", "choose_policy", "rule_sentences"]
+__all__ = ["NAMES", "choose_policy", "policy_text", "rule_sentences"]
 
 NAMES: Mapping[str, Callable[[], Policy]] = {
     "flatcar": lambda: flatcar(secure_boot=True),
@@ -27,6 +27,17 @@ def choose_policy(name: str) -> Policy:
     data = read(name, KEY_LIMIT)
     with about(name):
         return load_policy(data)
+
+
+def policy_text(name: str) -> bytes:
+    """The TOML of the policy of that name; else the file of that name, whatever is in it."""
+    if name in NAMES:
+        secure_boot = str(name == "flatcar").lower()
+        return f'format = "measlog.policy/1"\nname = "{name}"\nuse = "flatcar"\nsecure_boot = {secure_boot}\n'.encode()
+    data = read(name, KEY_LIMIT)
+    with about(name):
+        load_policy(data)
+    return data
 
 
 def rule_sentences(rule: Rule) -> dict[str, str]:

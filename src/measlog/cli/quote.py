@@ -27,9 +27,9 @@ def quote(message: str, signature: str, ak: str, nonce: bytes, pcrs: str | None,
 
     It says nothing about the log: for that there is verify.
     """
-    given = read_quote(message, signature)
     key = read_key(ak)
-    values = None if pcrs is None else read_pcrs(pcrs)
+    given = read_quote(message, signature, key)
+    values = None if pcrs is None else read_pcrs(pcrs, given)
     with naming(EvidenceFiles(log="", message=message, signature=signature, key=ak, pcrs=pcrs)):
         given.verify_signature(key, nonce)
         if values is not None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import hmac
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 from attrs import field, frozen
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from measlog.errors import FormatError, KeyTrustError
 from measlog.evidence.keys import AkTrust, AttestationKey
@@ -28,10 +30,27 @@ try:
 except ImportError:  # older releases have it among the others
     from cryptography.hazmat.primitives.ciphers.modes import CFB
 
-__all__ = ["CredentialChallenge", "verify_ak_certificate", "verify_ek_certificate"]
+__all__ = [
+    "UNREADABLE",
+    "CredentialChallenge",
+    "load_certificate",
+    "load_certificates",
+    "verify_ak_certificate",
+    "verify_ek_certificate",
+    "verify_path",
+]
 
 TCG_KP_EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
 TCG_KP_AIK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.3")
+
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What ``cryptography`` raises for a certificate, its extensions or its key that cannot be read."""
 
 _SECRET_SIZE = 32
 _AES_BITS = 128
@@ -45,16 +64,23 @@ _TPM2_TOOLS_MAGIC = struct.pack(">II", 0xBADCC0DE, 1)
 
 
 def verify_ak_certificate(
-    ak: AttestationKey | bytes, chain: bytes, roots: bytes, *, now: datetime | None = None
+    ak: AttestationKey | bytes,
+    chain: bytes,
+    roots: bytes,
+    *,
+    now: datetime | None = None,
+    unsafe_unstated_usage: bool = False,
 ) -> AttestationKey:
     """Accept an AK because a certificate says what it is. ``chain`` and ``roots`` are PEM, the AK's certificate first.
 
-    Returns the key with ``trust`` set to ``chain``. Raises :class:`~measlog.errors.KeyTrustError`.
+    ``unsafe_unstated_usage`` accepts a certificate for digital signatures that has no extended key usage, as those of
+    Google Cloud: safe only with roots that certify keys of TPMs and nothing else. Returns the key with ``trust`` set to
+    ``chain``. Raises :class:`~measlog.errors.KeyTrustError`.
     """
     key = AttestationKey.load(ak)
-    certificates = _load(chain, "certificate chain of the AK")
+    certificates = load_certificates(chain, "certificate chain of the AK")
     # 1. The certificate is for an attestation key, and its chain ends in a root that the verifier names (A16).
-    _verify_chain(certificates, roots, TCG_KP_AIK_CERTIFICATE, now)
+    _verify_chain(certificates, roots, TCG_KP_AIK_CERTIFICATE, now, unstated=unsafe_unstated_usage)
     # 2. It is for this very key.
     if AttestationKey.load(_public(certificates[0])).fingerprint != key.fingerprint:
         raise KeyTrustError("the certificate is for another key", check="ak-certificate")
@@ -66,7 +92,7 @@ def verify_ek_certificate(chain: bytes, roots: bytes, *, now: datetime | None = 
 
     Raises :class:`~measlog.errors.KeyTrustError`.
     """
-    certificates = _load(chain, "certificate chain of the EK")
+    certificates = load_certificates(chain, "certificate chain of the EK")
     _verify_chain(certificates, roots, TCG_KP_EK_CERTIFICATE, now)
     return certificates[0]
 
@@ -189,31 +215,74 @@ def _sized(data: bytes) -> bytes:
 def _public(certificate: x509.Certificate) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
     try:
         key = certificate.public_key()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise KeyTrustError(f"the key of a certificate cannot be read: {error}", check="certificate") from None
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
         raise KeyTrustError(f"a certificate for a {type(key).__name__} is not for a key of a TPM", check="certificate")
     return key
 
 
-def _load(pem: bytes, what: str) -> list[x509.Certificate]:
+def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
+    """The certificates in PEM, at least one; FormatError where they cannot be read."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise FormatError(f"the {what} cannot be read: {error}", path="certificates", clause="RFC 5280") from None
 
 
+def load_certificate(der: bytes, path: str) -> x509.Certificate:
+    """A certificate in DER; FormatError, with ``path``, where there is none."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except UNREADABLE as error:
+        raise FormatError(f"no certificate: {error}", path=path, clause="RFC 5280") from None
+
+
 def _verify_chain(
-    certificates: Sequence[x509.Certificate], roots: bytes, usage: x509.ObjectIdentifier, now: datetime | None
+    certificates: Sequence[x509.Certificate],
+    roots: bytes,
+    usage: x509.ObjectIdentifier,
+    now: datetime | None,
+    *,
+    unstated: bool = False,
 ) -> None:
-    """RFC 5280 path validation to the given roots, and the extended key usage of the leaf."""
-    store = x509.verification.Store(_load(roots, "roots"))
+    """RFC 5280 path validation to the given roots, and the extended key usages of the chain."""
+    allowed = {usage, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
+    if unstated:
+        # Google's intermediate states the usage of EK certificates alone and certifies attestation keys too.
+        allowed.add(TCG_KP_EK_CERTIFICATE)
+
+    def check_ca(_policy: object, _certificate: x509.Certificate, usages: x509.ExtendedKeyUsage | None) -> None:
+        # The usages of a CA bound those of what it certifies; RFC 5280 leaves it open, all implementations do so.
+        if usages is not None and allowed.isdisjoint(usages):
+            raise ValueError("a CA of the chain is for other purposes")
+
+    verify_path(certificates, load_certificates(roots, "roots"), now, check_ca)
+    leaf = certificates[0]
+    if unstated and _may_sign(leaf):
+        return
+    if usage not in _usages(leaf):
+        raise KeyTrustError(f"the certificate is not for this purpose ({usage.dotted_string})", check="key-usage")
+
+
+def verify_path(
+    certificates: Sequence[x509.Certificate],
+    roots: list[x509.Certificate],
+    now: datetime | None,
+    check_ca: Callable[[object, x509.Certificate, x509.ExtendedKeyUsage | None], None],
+) -> None:
+    """RFC 5280 path validation of a chain, leaf first, to given roots; KeyTrustError where there is no path.
+
+    ``check_ca`` judges the extended key usages of each CA and raises ValueError; those of the leaf are the caller's.
+    """
     verifier = (
         x509.verification.PolicyBuilder()
-        .store(store)
+        .store(x509.verification.Store(roots))
         .time((now or datetime.now(UTC)).astimezone(UTC).replace(tzinfo=None))
         .extension_policies(
-            ca_policy=x509.verification.ExtensionPolicy.webpki_defaults_ca(),
+            ca_policy=x509.verification.ExtensionPolicy.webpki_defaults_ca().may_be_present(
+                x509.ExtendedKeyUsage, x509.verification.Criticality.AGNOSTIC, check_ca
+            ),
             ee_policy=x509.verification.ExtensionPolicy.permit_all(),
         )
         .build_client_verifier()
@@ -221,17 +290,25 @@ def _verify_chain(
     leaf, *intermediates = certificates
     try:
         verifier.verify(leaf, intermediates)
-    except x509.verification.VerificationError as error:
+    except (x509.verification.VerificationError, *UNREADABLE) as error:
         raise KeyTrustError(f"the certificate chain does not end in a given root: {error}", check="chain") from None
-    if usage not in _usages(leaf):
-        raise KeyTrustError(f"the certificate is not for this purpose ({usage.dotted_string})", check="key-usage")
 
 
 def _usages(certificate: x509.Certificate) -> Iterable[x509.ObjectIdentifier]:
     try:
         return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return ()
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    """Whether digital signatures are among the key usages of a certificate without any extended key usage."""
+    try:
+        extensions = certificate.extensions
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return False
+    return usage.digital_signature and all(e.oid != x509.ExtendedKeyUsage.oid for e in extensions)
 
 
 def _vouched(key: AttestationKey, trust: Literal["chain", "credential"]) -> AttestationKey:

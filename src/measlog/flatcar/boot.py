@@ -41,7 +41,7 @@ class PredictedEvent:
     """An event that a boot will make.
 
     ``kind`` says who makes it and why: ``action``, ``separator``, ``image`` (register 4), ``command``, ``cmdline``
-    (register 8), ``file`` (register 9), ``mok`` (register 14), ``platform`` (taken from a log). ``text`` is what was
+    (register 8), ``file``, ``options`` (register 9), ``mok`` (register 14), ``platform`` (taken from a log). ``text`` is what was
     hashed, where that is text, else the name of what was measured, which no digest covers. ``data`` is the event's data
     in the log where it is known. ``digests`` has every bank that can be computed.
     """
@@ -56,7 +56,7 @@ class PredictedEvent:
     @property
     def authenticated(self) -> bool:
         """Whether the digest covers the text."""
-        return self.kind in {"action", "command", "cmdline"}
+        return self.kind in {"action", "command", "cmdline", "options"}
 
 
 def _registers(value: Mapping[str, Mapping[int, bytes]]) -> Mapping[str, Mapping[int, bytes]]:
@@ -178,8 +178,9 @@ def predict_state(
 ) -> PredictedBoot:
     """One boot of one state. ``disk`` is GRUB's name of the disk; ``kernel`` is booted in place of the manifest's."""
     name = state.name if oem_grub_cfg is None else f"{state.name}, with an OEM configuration"
-    if manifest.arch != "amd64":
-        reason = "how GRUB on arm64 starts a kernel, and what is measured then, is not known"
+    assert bootloader.grub is not None
+    if manifest.arch == "arm64" and not build_of(bootloader.grub).arm64:
+        reason = "how this GRUB starts a kernel on arm64, and what is measured then, is not known"
         return PredictedBoot(
             **_identity(name, state, manifest, bootloader, oem=oem_grub_cfg is not None),
             slot=state.slot,
@@ -189,7 +190,6 @@ def predict_state(
             unknown=dict.fromkeys((4, 8, 9, 14), reason),
         )
     machine = build_machine(manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, kernel=kernel)
-    assert bootloader.grub is not None
     boot = run(bootloader.grub.config.encode(), machine, cache=cache)
     events, unknown = _before_grub(bootloader)
     events += [_from_grub(event) for event in boot.events]
@@ -327,8 +327,11 @@ def image(component: Component) -> PredictedEvent:
     )
 
 
+_TYPES = {"image": EventType.EV_EFI_BOOT_SERVICES_APPLICATION, "options": EventType.EV_EVENT_TAG}
+
+
 def _from_grub(event: GrubEvent) -> PredictedEvent:
-    kind = EventType.EV_EFI_BOOT_SERVICES_APPLICATION if event.kind == "image" else EventType.EV_IPL
+    kind = _TYPES.get(event.kind, EventType.EV_IPL)
     digests = event.digests
     if not digests and event.hashed is not None:
         digests = hashes(event.hashed)

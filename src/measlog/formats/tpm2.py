@@ -12,7 +12,7 @@ import construct as c
 from attrs import frozen
 
 from measlog.errors import FormatError, UnsupportedError
-from measlog.formats.declare import parse
+from measlog.formats.declare import build, parse
 from measlog.registry import ALGORITHMS, algorithm_name
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "PcrSelection",
     "PublicArea",
     "SignatureBlob",
+    "build_signature",
     "parse_attest",
     "parse_pcr_file",
     "parse_public",
@@ -266,6 +267,14 @@ def parse_signature(data: bytes) -> SignatureBlob:
         r, s = fields.signature.signatureR, fields.signature.signatureS
         return SignatureBlob(scheme=scheme, hash=fields.hash, r=int.from_bytes(r, "big"), s=int.from_bytes(s, "big"))
     return SignatureBlob(scheme=scheme, hash=fields.hash, value=fields.signature)
+
+
+def build_signature(blob: SignatureBlob, size: int) -> bytes:
+    """Write TPMT_SIGNATURE (Part 2, 11.3.4); ``size`` is that of ``r`` and ``s``, in bytes."""
+    signature: object = blob.value
+    if blob.scheme == TPM_ALG_ECDSA:
+        signature = {"signatureR": blob.r.to_bytes(size, "big"), "signatureS": blob.s.to_bytes(size, "big")}
+    return build(TPMT_SIGNATURE, {"sigAlg": blob.scheme, "hash": blob.hash, "signature": signature})
 
 
 def parse_public(data: bytes) -> PublicArea:

@@ -10,12 +10,11 @@ import tarfile
 from collections.abc import Mapping
 from uuid import UUID
 
-from cryptography import x509
-
 from measlog.errors import FormatError, LimitExceededError, ManifestError, UnsupportedError
 from measlog.formats.grubimage import GrubModuleArea
 from measlog.formats.pecoff import PeImage
 from measlog.limits import DEFAULT_LIMITS, Limits
+from measlog.records.signature_list import load_certificate
 from measlog.reference.authenticode import authenticode_digests
 from measlog.reference.authorities import contributions, minimum_sbat, sbat_levels
 from measlog.reference.manifest import BANKS, Certificate, Component, Grub, SbatEntry
@@ -47,8 +46,9 @@ def parse_sbat(raw: bytes) -> tuple[SbatEntry, ...]:
 
 def certificate(der: bytes) -> Certificate:
     """Subject, issuer and digest of an X.509 certificate; FormatError where ``der`` is none."""
+    read = load_certificate(der)
     try:
-        return named_certificate(x509.load_der_x509_certificate(der), der)
+        return named_certificate(read, der)
     except (ValueError, TypeError) as error:
         raise FormatError(f"not an X.509 certificate: {error}") from None
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from measlog.errors import FormatError, UnsupportedError
 from measlog.formats.der import DerElement, children, element, object_identifier
 from measlog.formats.pecoff import PeImage
+from measlog.records.signature_list import load_certificate
 from measlog.reference.manifest import Certificate, Signer
 
 __all__ = ["image_signers", "named_certificate"]
@@ -166,8 +167,8 @@ def _digest_info(parent: DerElement) -> tuple[str, bytes]:
 
 
 def _certificate(der: bytes) -> x509.Certificate:
+    read = load_certificate(der)
     try:
-        read = x509.load_der_x509_certificate(der)
         # These are parsed when first asked for, so they are asked for where an error is expected.
         named_certificate(read, der)
         _ = read.serial_number

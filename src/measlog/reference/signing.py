@@ -33,6 +33,7 @@ __all__ = [
     "Signer",
     "key_id",
     "load_public_key",
+    "load_signer",
     "pre_authentication_encoding",
     "sign",
 ]
@@ -164,16 +165,22 @@ class SignedManifest:
         payload, signers = self.envelope.verified_payload(payload_type=PAYLOAD_TYPE, keys=keys)
         # 4. The signed bytes are a manifest of a known version.
         manifest = ReferenceManifest.from_json(payload)
-        # 5. In force: neither expired nor for later (A43: freshness).
-        check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
-        # 6. Not rolled back below the caller's floor (A43: rollback).
-        if minimum_version is not None and manifest.version < minimum_version:
-            raise ManifestError(
-                f"manifest {manifest.name} has version {manifest.version}, at least {minimum_version} is required"
-            )
+        # Steps 5 and 6.
+        check_in_force(manifest, now=now, minimum_version=minimum_version)
         # signed_by is no argument of the class, so that no caller can claim a signature by construction.
         object.__setattr__(manifest, "signed_by", signers)
         return manifest
+
+
+def check_in_force(manifest: ReferenceManifest, *, now: datetime | None, minimum_version: int | None) -> None:
+    """The last steps for a manifest whose signature was verified; ManifestError where it is not to be used."""
+    # 5. In force: neither expired nor for later (A43: freshness).
+    check_validity(manifest.not_before, manifest.expires, now, what=f"manifest {manifest.name}")
+    # 6. Not rolled back below the caller's floor (A43: rollback).
+    if minimum_version is not None and manifest.version < minimum_version:
+        raise ManifestError(
+            f"manifest {manifest.name} has version {manifest.version}, at least {minimum_version} is required"
+        )
 
 
 def check_validity(not_before: datetime | None, expires: datetime | None, now: datetime | None, *, what: str) -> None:
@@ -194,7 +201,7 @@ def sign(manifest: ReferenceManifest, private_key: PrivateKey | Signer | bytes |
 
 def sign_payload(payload_type: str, payload: bytes, private_key: PrivateKey | Signer | bytes | str) -> bytes:
     """A DSSE envelope of any payload type with one signature."""
-    public, signer = _signer(private_key)
+    public, signer = load_signer(private_key)
     message = pre_authentication_encoding(payload_type, payload)
     signature = signer(message)
     if not _verifies(public, signature, message):
@@ -246,7 +253,8 @@ def _verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _signer(private_key: PrivateKey | Signer | bytes | str) -> tuple[PublicKey, Callable[[bytes], bytes]]:
+def load_signer(private_key: PrivateKey | Signer | bytes | str) -> tuple[PublicKey, Callable[[bytes], bytes]]:
+    """The public half of a signing key, and what signs with it (ECDSA signatures as DER); ManifestError for others."""
     loaded: object = private_key
     if isinstance(private_key, bytes | str):
         pem = private_key.encode() if isinstance(private_key, str) else private_key

@@ -44,10 +44,8 @@ def register_history(
             found.append(None)
             continue
         if row.register not in states:
-            launched = row.type != _NO_ACTION
-            states[row.register] = (
-                bytes(known.size) if kind == "rtmr" else start_value(row.register, known.size, launched=launched)
-            )
+            # RTMRs start at zero, as registers with these numbers do.
+            states[row.register] = start_value(row.register, known.size, launched=row.type != _NO_ACTION)
         state = states[row.register]
         if row.type != _NO_ACTION and state is not None:
             digest = row.digests[column]

@@ -80,8 +80,8 @@ class Bank(Mapping[int, bytes]):
 
     def reset_value(self, index: int) -> bytes:
         """The value that a register of this bank has when nothing was extended into it."""
-        size = ALGORITHMS_BY_NAME[self.algorithm].size
-        return bytes(size) if self.kind == "rtmr" else start_value(index, size)
+        # RTMRs start at zero, as PCRs with their numbers do.
+        return start_value(index, ALGORITHMS_BY_NAME[self.algorithm].size)
 
 
 def _rebuild_bank(algorithm: str, kind: Literal["pcr", "rtmr"], values: Mapping[int, bytes]) -> Bank:

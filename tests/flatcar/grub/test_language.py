@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import attrs
@@ -330,6 +331,23 @@ def test_what_is_not_known_is_said() -> None:
     with pytest.raises(UnsupportedError, match="arm64"):
         boot(b"linux /vmlinuz\n", arm)
     assert boot(b"terminal_output console\nnet_bootp\n").assumptions
+
+
+@pytest.mark.parametrize("secure_boot", [False, True])
+def test_a_kernel_on_arm64_is_an_efi_program(secure_boot: bool) -> None:
+    """Measured once, by shim or by the firmware; its stub measures all of its load options, whatever their length."""
+    given = machine(secure_boot=secure_boot)
+    words = " ".join(f"argument{number}" for number in range(400))
+    script = f"menuentry x {{ linux /vmlinuz {words}\n }}\nset timeout=0\n".encode()
+    made = boot(script, attrs.evolve(given, cpu="arm64", build=DEBIAN_2_06))
+    assert [event.kind for event in made.of(4)] == ["image"]
+    options = made.of(9)[-1]
+    text = f"BOOT_IMAGE=/vmlinuz {words}"
+    assert options.digest("sha256") == hashlib.sha256(text.encode("utf-16-le")).digest()
+    assert made.command_line == text.removeprefix("BOOT_IMAGE=").encode()
+    assert [
+        event for event in boot(script, attrs.evolve(given, build=DEBIAN_2_06)).of(9) if event.kind == "options"
+    ] == []
 
 
 WORD = st.binary(max_size=40).filter(lambda word: not set(word) & {0, 13} and b"\n#" not in b"\n" + word)

@@ -34,6 +34,7 @@ class GrubBuild:
     ``refused_modules_measured``: with Secure Boot on, a ``.mod`` file is opened (and measured) before it is refused.
     ``default_by_id``: ``default`` and ``fallback`` match ids, then titles, then numbers; otherwise numbers come first.
     ``entry_unsets_default``: a running entry does not see ``default``.
+    ``arm64``: how it starts a kernel on arm64 is known; see :func:`measlog.flatcar.grub.loader.start`.
     """
 
     name: str = field(validator=instance_of(str))
@@ -50,6 +51,7 @@ class GrubBuild:
     refused_modules_measured: bool = field(default=False, validator=instance_of(bool))
     default_by_id: bool = field(default=False, validator=instance_of(bool))
     entry_unsets_default: bool = field(default=True, validator=instance_of(bool))
+    arm64: bool = field(default=False, validator=instance_of(bool))
     features: tuple[str, ...] = field(default=(), converter=_names)
     lockdown_variables: tuple[str, ...] = field(default=(), converter=_names)
 
@@ -90,6 +92,7 @@ DEBIAN_2_06 = GrubBuild(
     },
     cmdline_slack=1,
     refused_modules_measured=True,
+    arm64=True,
     features=_FEATURES,
     lockdown_variables=("lockdown", "shim_lock"),
 )  # fmt: skip

@@ -76,6 +76,7 @@ class Engine:
         self.search_cache: dict[tuple[str, bytes], bytes] = {}
         self.loaded: tuple[Outcome, bytes] | None = None
         self.kernel: bytes | None = None
+        self.kernel_file: GrubFile | None = None
         self.command_line: bytes | None = None
         self.initrds: list[bytes] = []
         self.runs = 0
@@ -119,6 +120,13 @@ class Engine:
     def measure_image(self, name: bytes, file: GrubFile) -> None:
         """An image that shim verifies, into PCR 4."""
         self._event(GrubEvent(pcr=4, kind="image", text=name, data=b"", digests=file.authenticode))
+
+    def measure_load_options(self, text: bytes) -> None:
+        """What the kernel's EFI stub was given as load options, into PCR 9 (Linux, efi/libstub, EFISTUB_EVT_LOAD_OPTIONS)."""
+        tag = b"LOADED_IMAGE::LoadOptions\0"
+        data = (0x8F3B22ED).to_bytes(4, "little") + len(tag).to_bytes(4, "little") + tag
+        hashed = text.decode("latin-1").encode("utf-16-le")
+        self._event(GrubEvent(pcr=9, kind="options", text=text, data=data, hashed=hashed))
 
     def open(self, name: bytes, *, measure: bool = True) -> GrubFile | Status:
         """Open a file as a command does; opening is what is measured."""

@@ -1,4 +1,7 @@
-"""Commands that load a kernel or another program (loader/i386/linux.c, loader/i386/efi/linux.c, lib/cmdline.c)."""
+"""Commands that load a kernel or another program.
+
+GRUB's loader/i386/linux.c, loader/i386/efi/linux.c, loader/arm64/linux.c and lib/cmdline.c.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from measlog.flatcar.grub.model import Outcome
 from measlog.flatcar.grub.parser import CommandList
 from measlog.flatcar.grub.status import Status
 
-__all__ = ["boot", "chainloader", "initrd", "kernel_command_line", "linux"]
+__all__ = ["boot", "chainloader", "initrd", "kernel_command_line", "linux", "start"]
 
 
 def linux(engine: Engine, name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
@@ -18,8 +21,8 @@ def linux(engine: Engine, name: bytes, arguments: list[bytes], _block: CommandLi
     if not arguments:
         return Status.BAD_ARGUMENT
     machine, build = engine.machine, engine.build
-    if machine.cpu == "arm64" and machine.secure_boot:
-        raise UnsupportedError("how GRUB on arm64 measures a kernel with Secure Boot on is not known")
+    if machine.cpu == "arm64" and not build.arm64:
+        raise UnsupportedError(f"how {build.name} starts a kernel on arm64, and what is measured then, is not known")
     file = engine.open(arguments[0])
     if isinstance(file, Status):
         return file
@@ -33,22 +36,41 @@ def linux(engine: Engine, name: bytes, arguments: list[bytes], _block: CommandLi
     if not file.bootable:
         return Status.BAD_OS
     slack = build.cmdline_slack if name == b"linux" and not machine.secure_boot else 0
-    room = file.command_line_size + slack - len(b"BOOT_IMAGE=")
+    room = None if machine.cpu == "arm64" else file.command_line_size + slack - len(_IMAGE)
     text = kernel_command_line(arguments, room, keep_hex=build.keep_hex_escapes)
     engine.measure_cmdline(text)
     engine.loaded = Outcome.KERNEL, arguments[0]
     engine.kernel = arguments[0]
+    engine.kernel_file = file
     engine.command_line = text
     engine.initrds = []
     return 0
 
 
+def start(engine: Engine) -> None:
+    """The kernel that was loaded is started.
+
+    On arm64 it is an EFI program like any other: LoadImage measures it where shim has not done so, and its EFI stub
+    measures its load options. On x86 GRUB jumps past the firmware and the stub.
+    """
+    if engine.machine.cpu != "arm64":
+        return
+    assert engine.kernel is not None
+    assert engine.kernel_file is not None
+    assert engine.command_line is not None
+    if not engine.machine.secure_boot:
+        engine.measure_image(engine.kernel, engine.kernel_file)
+    engine.measure_load_options(_IMAGE + engine.command_line)
+    engine.assume("register 9: the kernel measures its load options, as Linux 6.1 does")
+
+
+_IMAGE = b"BOOT_IMAGE="
 _CMDLINE_ESCAPE = re.compile(rb"[\\'\"]")
 _CMDLINE_ESCAPE_HEX = re.compile(rb"(\\x[0-9A-Fa-f]{2})|([\\'\"])")
 
 
-def kernel_command_line(arguments: list[bytes], room: int, *, keep_hex: bool) -> bytes:
-    """The arguments as GRUB joins them for the kernel, as many as fit into ``room`` bytes (lib/cmdline.c)."""
+def kernel_command_line(arguments: list[bytes], room: int | None, *, keep_hex: bool) -> bytes:
+    """The arguments as GRUB joins them for the kernel, as many as fit into ``room`` bytes, or all (lib/cmdline.c)."""
     made: list[bytes] = []
     for argument in arguments:
         if keep_hex:
@@ -57,9 +79,10 @@ def kernel_command_line(arguments: list[bytes], room: int, *, keep_hex: bool) ->
             text = _CMDLINE_ESCAPE.sub(lambda match: b"\\" + match.group(), argument)
         if b" " in argument:
             text = b'"' + text + b'"'
-        if room < len(text) + 1:
-            break
-        room -= len(text) + 1
+        if room is not None:
+            room -= len(text) + 1
+            if room < 0:
+                break
         made.append(text)
     return b" ".join(made)
 

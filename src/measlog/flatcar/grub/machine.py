@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from measlog.errors import LimitExceededError
+from measlog.flatcar.grub import loader
 from measlog.flatcar.grub.builds import COMMAND_MODULES
 from measlog.flatcar.grub.commands import COMMANDS, read_lists, source_file
 from measlog.flatcar.grub.engine import Engine, Stop
@@ -40,6 +41,8 @@ def run(
         outcome = Outcome.PROMPT
     except Stop as stop:
         outcome = stop.outcome
+        if outcome is Outcome.KERNEL:
+            loader.start(engine)
     except RecursionError:
         raise LimitExceededError("the configuration nests deeper than can be followed") from None
     return GrubBoot(

@@ -182,8 +182,9 @@ class Machine:
 class GrubEvent:
     """One measurement. ``data`` is the event's data in the log; ``hashed`` the bytes that were hashed, where known.
 
-    ``kind`` is ``command`` or ``cmdline`` (PCR 8; ``text`` is the text), ``file`` (PCR 9; ``text`` is the name) or
-    ``image`` (PCR 4; ``text`` is the name, which is in no event).
+    ``kind`` is ``command`` or ``cmdline`` (PCR 8; ``text`` is the text), ``file`` (PCR 9; ``text`` is the name),
+    ``options`` (PCR 9; ``text`` is what the kernel was given as load options, hashed as UTF-16) or ``image`` (PCR 4;
+    ``text`` is the name, which is in no event).
     """
 
     pcr: int

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from measlog.errors import FormatError, LimitExceededError, UnsupportedError
-from measlog.formats.cbor import decode_cbor, encode_cbor
+from measlog.interop import cbor
 from measlog.interop.cel.records import (
     MAX_DIGESTS,
     CelContent,
@@ -39,6 +39,8 @@ __all__ = ["FormName", "document", "read_cbor", "read_json", "write_cbor", "writ
 FormName = Literal["json", "cbor"]
 
 _CLAUSE = "CEL 1.1, 5.2"
+_ITEMS = 64
+"""Of CBOR, in a record: more than one of sixteen digests and a dozen management events has."""
 _U16, _U32, _U64 = ((1 << 8 * size) - 1 for size in (2, 4, 8))
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _PLAIN_HEX = re.compile(r"(?:[0-9a-f]{2})*")
@@ -66,7 +68,8 @@ def read_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[CelRecord]:
 
 def read_cbor(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[CelRecord]:
     """The records of a CBOR array. Raises :class:`~measlog.errors.FormatError` with offset or path."""
-    return _Reader("cbor", limits).records(decode_cbor(data, limits=limits))
+    items = _ITEMS * limits.records
+    return _Reader("cbor", limits).records(cbor.decode(data, size=limits.log_size, depth=limits.depth, items=items))
 
 
 def write_json(records: Sequence[CelRecord]) -> bytes:
@@ -77,7 +80,7 @@ def write_json(records: Sequence[CelRecord]) -> bytes:
 
 def write_cbor(records: Sequence[CelRecord]) -> bytes:
     """A CBOR array in its deterministic form. Raises UnsupportedError for what CBOR has no form for."""
-    return encode_cbor(document(records, "cbor"))
+    return cbor.encode(document(records, "cbor"))
 
 
 def document(records: Sequence[CelRecord], form: FormName) -> list[Any]:
@@ -175,12 +178,11 @@ class _Reader:
         return self.opaque(number, value, path)
 
     def opaque(self, kind: int | str, value: object, path: str) -> OpaqueContent:
-        depth_left(value, self.limits.depth, path)
+        _bounded(value, self.limits.depth, path)
         if self.form == "cbor":
             if isinstance(value, bytes):
                 return OpaqueContent(content_type=kind, data=value)
-            item: Any = value
-            return OpaqueContent(content_type=kind, data=encode_cbor(item), form="cbor")
+            return OpaqueContent(content_type=kind, data=cbor.encode(value), form="cbor")
         if isinstance(value, str) and _PLAIN_HEX.fullmatch(value):
             return OpaqueContent(content_type=kind, data=bytes.fromhex(value))
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
@@ -222,8 +224,7 @@ class _Reader:
         names = {self.key(name): name for name in (*required, *optional)}
         for key in value:
             if isinstance(key, bool) or key not in names:
-                shown = key if isinstance(key, int) else repr(key[:40])
-                raise FormatError(f"the member {shown} does not belong here", path=path, clause=_CLAUSE)
+                raise FormatError(f"the member {repr(key)[:40]} does not belong here", path=path, clause=_CLAUSE)
         found = {names[key]: item for key, item in value.items()}
         for name in required:
             if name not in found:
@@ -267,13 +268,13 @@ class _Reader:
         return number
 
 
-def depth_left(value: object, depth: int, path: str) -> None:
+def _bounded(value: object, depth: int, path: str) -> None:
     """Refuse values that are nested deeper than ``depth``."""
     if depth < 0:
         raise LimitExceededError("values nested too deep", path=path)
     if isinstance(value, Mapping | list):
         for one in value.values() if isinstance(value, Mapping) else value:
-            depth_left(one, depth - 1, path)
+            _bounded(one, depth - 1, path)
 
 
 class _Writer:
@@ -332,7 +333,7 @@ class _Writer:
             )
         if content.form == "bytes":
             return kind, self.raw(content.data)
-        return kind, json.loads(content.data) if self.form == "json" else decode_cbor(content.data)
+        return kind, json.loads(content.data) if self.form == "json" else cbor.decode(content.data)
 
     def event(self, event: ManagementEvent) -> dict[Any, Any]:
         if isinstance(event, CelVersion):

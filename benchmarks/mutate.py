@@ -25,7 +25,7 @@ from tests.fuzz.targets import TARGETS, fuzz
 SECONDS = 1.0
 MEGABYTES = 300
 # How many of every thousand inputs go to the targets that are slow; the others share the rest evenly.
-SLOW = {"log": 80, "framing": 80, "yaml": 40, "pe": 60, "fat": 40, "gpt": 20, "quote": 40}
+SLOW = {"log": 80, "framing": 80, "yaml": 40, "pe": 60, "fat": 40, "gpt": 20, "quote": 40, "ima": 30, "ima_ascii": 30}
 
 
 class Share(NamedTuple):

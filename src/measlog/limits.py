@@ -23,6 +23,8 @@ class Limits:
 
     log_size: int = _count(64 << 20)
     events: int = _count(32_768)
+    records: int = _count(1 << 20)
+    """Entries of an IMA log, records of a Canonical Event Log: these grow for as long as a machine runs."""
     event_size: int = _count(16 << 20)
     algorithms: int = _count(16)
     depth: int = _count(16)

@@ -154,20 +154,23 @@ class EventType(enum.IntEnum):
         return self._value_ in type(self)._value2member_map_
 
 
-RegisterKind = Literal["pcr", "mrtd", "rtmr", "none"]
+RegisterKind = Literal["pcr", "mrtd", "rtmr", "nv", "none"]
 
 
 @frozen(order=True)
 class Register:
-    """What an event extends: a TPM's PCR, a TDX measurement register, or nothing (``none``).
+    """What an event extends: a TPM's PCR or NV index, a TDX measurement register, or nothing (``none``).
 
-    ``index`` is the number within its kind: RTMR 0 is ``Register("rtmr", 0)`` though its MR index in a CCEL is 1.
+    ``index`` is the number within its kind: RTMR 0 is ``Register("rtmr", 0)`` though its MR index in a CCEL is 1. That of an
+    NV index is its handle.
     """
 
     kind: RegisterKind
     index: int
 
     def __str__(self) -> str:
+        if self.kind == "nv":
+            return f"NV 0x{self.index:08x}"
         return "MRTD" if self.kind == "mrtd" else f"{self.kind.upper()} {self.index}"
 
 

@@ -72,6 +72,7 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["pcr_file"].append((_CAPTURE / "quote.pcrs").read_bytes())
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
+    _user_space(found)
     found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]
     found["hcl_report"] += [test_clouds.report(), test_clouds.report(kind=2)]
     found["nitrotpm"] += [test_clouds.document(), test_clouds.document(tagged=False)]
@@ -87,6 +88,26 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
         if path.parent.name in found and path.suffix != ".md":
             found[path.parent.name].append(path.read_bytes())
     return {name: tuple(dict.fromkeys(items)) for name, items in found.items() if items}
+
+
+def _user_space(found: dict[str, list[bytes]]) -> None:
+    """IMA logs with all templates, and canonical event logs with all contents."""
+    from measlog.interop.cel import CelLog
+    from measlog.interop.ima import ImaLog
+    from tests.interop.cases import CEL_CONTENTS, IMA_CASES, IMA_LISTED, cel_log
+    from tests.interop.ima_maker import entry
+
+    logs = [entry(template, fields) for template, fields in IMA_CASES.items()]
+    logs.append(b"".join(logs) + entry("ima-ng", IMA_CASES["ima-ng"], violation=True))
+    found["ima"] += logs
+    found["ima_ascii"] += [ImaLog.from_bytes(log).to_ascii() for log in logs]
+    found["ima_allow"].append(IMA_LISTED)
+    short = CelLog.from_log(EventLog.from_bytes(_short((_CAPTURE / "binary_bios_measurements").read_bytes())[1]))
+    for log in (short, cel_log(CEL_CONTENTS[:5]), cel_log(CEL_CONTENTS[5:])):
+        found["cel_json"].append(log.to_json())
+        found["cel_cbor"].append(log.to_cbor())
+        found["cbor"].append(log.to_cbor())
+        found["cel_tlv"].append(log.to_tlv())
 
 
 def _short(log: bytes) -> list[bytes]:

@@ -19,11 +19,14 @@ from measlog.formats.gpt import Gpt
 from measlog.formats.tdx import parse_tdx_quote
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
 from measlog.interop import cbor
+from measlog.interop.cel import CelLog
 from measlog.interop.corim import Corim, SignedCorim
 from measlog.interop.goattestation import AttestToolDump
 from measlog.interop.gotdx import raw_quote
 from measlog.interop.gotpmtools import GoTpmToolsAttestation
 from measlog.interop.hcl import HclReport
+from measlog.interop.ima import ImaLog
+from measlog.interop.ima.allow import AllowList
 from measlog.interop.nitrotpm import NitroTpmDocument
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
@@ -136,6 +139,45 @@ def _quote(data: bytes) -> object:
     return Quote.from_bytes(data[1 : 1 + size], data[1 + size :])
 
 
+def _ima(data: bytes) -> object:
+    log = ImaLog.from_bytes(data)
+    assert log.to_bytes() == data
+    return _entries(log)
+
+
+def _ima_ascii(data: bytes) -> object:
+    log = ImaLog.from_ascii(data)
+    assert ImaLog.from_bytes(log.to_bytes(), template_hash=log.template_hash).to_bytes() == log.to_bytes()
+    return _entries(log)
+
+
+def _entries(log: ImaLog) -> object:
+    for entry in log:
+        repr(entry)
+        assert (entry.check() == "violation") == entry.violation
+        assert entry.name is not None
+        for name in entry.fields:
+            entry.trust(name)
+    for bank in log.extends:
+        try:
+            log.replay(bank)
+        except ReplayError:
+            continue
+    return log.templates
+
+
+def _cel(read: Callable[[bytes], CelLog], write: Callable[[CelLog], bytes]) -> Target:
+    def run(data: bytes) -> object:
+        log = read(data)
+        assert read(write(log)) == log
+        for record in log:
+            assert isinstance(record.text, str)
+        _expect_format_error(log.to_log)
+        return log.numbering
+
+    return run
+
+
 @frozen
 class _Padded:
     """A volume of 4 MiB of which only the beginning is given; the rest is zero."""
@@ -196,6 +238,12 @@ TARGETS: Mapping[str, Target] = {
     "hcl_report": _hcl,
     "nitrotpm": NitroTpmDocument.from_bytes,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
+    "ima": _ima,
+    "ima_ascii": _ima_ascii,
+    "ima_allow": AllowList.from_text,
+    "cel_json": _cel(CelLog.from_json, CelLog.to_json),
+    "cel_cbor": _cel(CelLog.from_cbor, CelLog.to_cbor),
+    "cel_tlv": _cel(CelLog.from_tlv, CelLog.to_tlv),
 }
 
 

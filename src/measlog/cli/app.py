@@ -25,6 +25,7 @@ _COMMANDS = {
     "predict": ("measlog.cli.predict:predict", "The registers of boots that have not happened yet."),
     "diff": ("measlog.cli.diff:diff", "Two logs, or a log and a predicted boot, aligned."),
     "convert": ("measlog.cli.convert:convert", "A log in another tool's form."),
+    "ima": ("measlog.cli.ima:ima", "An IMA log: registers, boot aggregate, entries that are not allowed."),
     "bulk": ("measlog.cli.bulk:bulk", "Fleets: verify tables of machines, and group those that deviate."),
     "keylime": ("measlog.cli.keylime:keylime", "Measured-boot policies for Keylime, and its reference states."),
     "baseline": ("measlog.cli.baseline:baseline", "Learn the platform's registers from known-good machines."),

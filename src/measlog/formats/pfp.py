@@ -20,6 +20,7 @@ __all__ = [
     "LogEvent",
     "TCG_EfiSpecIDEvent",
     "TCG_EfiStartupLocalityEvent",
+    "build_events",
     "build_log",
     "startup_locality_event",
 ]
@@ -114,7 +115,7 @@ def build_log(
     the vendor information out of the size of the Spec ID event, as some writers do. ``filler`` follows the last event.
     """
     if algorithms is None:
-        return b"".join(_legacy(event) for event in events) + filler
+        return build_events(events, None) + filler
     sizes = dict(_declared(algorithm) for algorithm in algorithms)
     body = build(
         TCG_EfiSpecIDEvent,
@@ -130,8 +131,18 @@ def build_log(
     )
     inside = len(body) - len(vendor_info) if vendor_info_outside else len(body)
     first = _legacy(LogEvent(spec_id_register, EventType.EV_NO_ACTION, {"sha1": bytes(20)}, body[:inside]))
+    return b"".join([first, body[inside:], build_events(events, sizes), filler])
+
+
+def build_events(events: Iterable[LogEvent], sizes: Mapping[int, int] | None) -> bytes:
+    """Events one after the other: in the SHA-1 format, or where ``sizes`` of digests are given, in the crypto-agile one.
+
+    ``sizes`` are in bytes by TPM_ALG_ID, as the Spec ID event of the log declares them.
+    """
+    if sizes is None:
+        return b"".join(map(_legacy, events))
     declaration = TCG_PCR_EVENT2(sizes)
-    return b"".join([first, body[inside:], *(_agile(declaration, event) for event in events), filler])
+    return b"".join(_agile(declaration, event) for event in events)
 
 
 def _declared(algorithm: str | tuple[int, int]) -> tuple[int, int]:

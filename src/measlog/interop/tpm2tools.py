@@ -36,7 +36,7 @@ from measlog.records import (
 from measlog.records.ipl import IplText
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, algorithm_name, hash_constructor
 
-__all__ = ["DevicePaths", "cel_records", "to_yaml"]
+__all__ = ["DevicePaths", "to_yaml"]
 
 DevicePaths = Literal["raw", "efivar37", "efivar39"]
 
@@ -74,26 +74,6 @@ def to_yaml(
     writer = _Writer(version, device_paths)
     events = [writer.event(event, log) for event in log]
     return dump({"version": version, "events": events, "pcrs": _registers(log, as_tpm2tools=tpm2tools_replay)})
-
-
-def cel_records(log: EventLog) -> list[dict[str, Any]]:
-    """The events as records of the TCG Canonical Event Log, as tpm2-tools writes them: every event, data in hex."""
-    found = []
-    for event in log:
-        digests = [{"hashAlg": name, "digest": digest.hex()} for name, digest in event.digests.items()]
-        if not digests:
-            # The Spec ID event, whose header is that of the SHA-1 format.
-            digests = [{"hashAlg": "sha1", "digest": bytes(20).hex()}]
-        found.append(
-            {
-                "recnum": event.index + 1,
-                "pcr": event.register.index,
-                "digests": digests,
-                "content_type": "pcclient_std",
-                "content": {"event_type": event.type.name, "event_data": event.raw.hex()},
-            }
-        )
-    return found
 
 
 def _registers(log: EventLog, *, as_tpm2tools: bool) -> dict[str, dict[int, Hex]]:

@@ -142,6 +142,11 @@ for schema in (importlib.resources.files("measlog") / "schemas").iterdir():
 ')
 }
 
+documentation() { # FOLDER: the site without a warning, and no link in it that leads nowhere; its code runs with the tests
+  sphinx-build -W --keep-going -n -q -d "$1/doctrees" -b html docs "$1/html"
+  python .ci/links.py "$1/html"
+}
+
 lab_packages() {
   python -m fixtures.lab packages --install
   # What tests compare with, so that none is skipped for lack of a judge.

@@ -35,7 +35,7 @@ from measlog.view.summary import summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "DATA", "Column", "arrow_schema", "columns_page", "decoded"]
+__all__ = ["COLUMNS", "DATA", "Column", "Decoded", "arrow_schema", "columns_page", "decoded"]
 
 _WORD = "dictionary<int32, string>"
 _MAX_TEXT = 8192

@@ -25,20 +25,19 @@ nitpicky = True
 nitpick_ignore_regex = [
     (
         r"py:.*",
-        r"(attr|attrs|asyncio|click|collections|construct|contextlib|cryptography|datetime|enum|hypothesis)(\..*)?",
+        r"(attr|attrs|asyncio|click|concurrent|collections|construct|contextlib|cryptography|datetime|enum|hypothesis)(\..*)?",
     ),
     (r"py:.*", r"(dask|duckdb|matplotlib|np|numpy|pa|pandas|pathlib|pd|pkcs11|pl|polars|pyarrow|pyspark|ray)(\..*)?"),
     (r"py:.*", r"(abc|functools|io|ipaddress|os|queue|re|threading|types|typing|uuid)\..*"),
     (r"py:mod", r"hashlib"),
-    (r"py:class", r"(Flags|NDArray|Numbers|x509\.\w+)"),  # aliases of types of numpy and cryptography
     (r"py:class", r"(bool|bytearray|bytes|dict|float|frozenset|int|list|memoryview|object|set|slice|str|tuple|type)"),
     (r"py:exc", r"(\w+Error|Exception)"),  # the built-in ones; measlog's are found before this is asked
 ]
 
-autodoc_class_signature = "separated"
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -21,7 +21,7 @@ from measlog.replay.pcr import PCR_COUNT, RESETTABLE_PCRS
 if TYPE_CHECKING:
     from measlog.appraisal.case import Case
 
-__all__ = ["AllOf", "AnyOf", "Policy", "UnsafeAcceptAll", "flatcar"]
+__all__ = ["AllOf", "AnyOf", "Policy", "UnsafeAcceptAll", "apply", "flatcar"]
 
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:

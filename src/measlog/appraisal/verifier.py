@@ -60,7 +60,10 @@ class Verifier:
         return f"<Verifier {self.policy.name}: {names}, {len(self.baselines)} baselines>"
 
     def appraise(self, evidence: VerifiedEvidence) -> AppraisalResult:
-        """The verdict on one machine; an unfavourable one is a value, not an error."""
+        """The verdict on one machine; an unfavourable one is a value, not an error.
+
+        Raises TypeError for anything but VerifiedEvidence.
+        """
         # 1. Only verified evidence is appraised: nobody can skip the quote.
         if not isinstance(evidence, VerifiedEvidence):
             raise TypeError(f"only VerifiedEvidence is appraised, not {type(evidence).__name__}")

@@ -28,7 +28,7 @@ try:
 except ImportError:  # older releases have it among the others
     from cryptography.hazmat.primitives.ciphers.modes import CFB
 
-__all__ = ["CredentialChallenge", "verify_ak_certificate", "verify_ek_certificate"]
+__all__ = ["CredentialChallenge", "make_credential", "verify_ak_certificate", "verify_ek_certificate"]
 
 TCG_KP_EK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.1")
 TCG_KP_AIK_CERTIFICATE = x509.ObjectIdentifier("2.23.133.8.3")
@@ -127,7 +127,10 @@ class CredentialChallenge:
 
 
 def make_credential(ek: AttestationKey, name: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """TPM2_MakeCredential (Part 3, 12.6): TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for an object's Name."""
+    """TPM2_MakeCredential (Part 3, 12.6): TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for an object's Name.
+
+    Raises FormatError where the EK is a bare key, KeyTrustError where its Name is by a hash that is not accepted.
+    """
     area = ek.area
     if area is None:
         raise FormatError("a challenge needs the TPM2B_PUBLIC of the EK, not its bare key", path="ek")

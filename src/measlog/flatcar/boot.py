@@ -24,7 +24,20 @@ if TYPE_CHECKING:
     from measlog.flatcar.grub.parser import Script
     from measlog.log import EventLog
 
-__all__ = ["PredictedBoot", "PredictedEvent", "boot_paths", "oem_script", "predict", "predict_state"]
+__all__ = [
+    "PredictedBoot",
+    "PredictedEvent",
+    "action",
+    "boot_paths",
+    "hashes",
+    "image",
+    "mok_events",
+    "oem_script",
+    "predict",
+    "predict_state",
+    "registers",
+    "separator",
+]
 
 CALLING = b"Calling EFI Application from Boot Option"
 RETURNING = b"Returning from EFI Application from Boot Option"
@@ -146,6 +159,8 @@ def predict(
 
     Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, LimitExceededError
     for a configuration that does not end.
+
+    Raises ManifestError for a slot other than a and b, or a release without a boot loader that can be followed.
     """
     if slot not in {None, "a", "b"}:
         raise ManifestError(f"slot {slot!r}: expected a or b")

@@ -130,7 +130,10 @@ class Release:
         not_before: datetime | None = None,
         expires: datetime | None = None,
     ) -> ReferenceManifest:
-        """The manifest of this release; arguments override what ``version.txt`` says."""
+        """The manifest of this release; arguments override what ``version.txt`` says.
+
+        Raises ManifestError for programs of several machines.
+        """
         release, channel = release or self.version, channel or self.channel
         name = name or self.name
         if self.image is not None:

@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "Usr",
     "canonical_json",
+    "manifest_schema",
     "parse_json",
 ]
 

@@ -154,6 +154,13 @@ lab_packages() {
     osslsigncode qemu-utils squashfs-tools xfsprogs
 }
 
+engines() { # VENV REPORT: Spark, Ray, Dask and DuckDB, and the page of the documentation that runs on Spark
+  apt-get -q -y --no-install-recommends install default-jre-headless
+  "$1/bin/pip" install --quiet "$root[dask,duckdb,ray,spark]"
+  rm -rf "$root/build" "$root"/src/*.egg-info
+  tests "$2" -m engines tests/bulk tests/docs
+}
+
 tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there
   local report=$1
   shift

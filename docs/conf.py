@@ -45,6 +45,7 @@ myst_heading_anchors = 3
 # The built-in ``type`` in an annotation, where several records have a field of that name.
 suppress_warnings = ["ref.python"]
 
+smartquotes = False  # two hyphens are two hyphens
 html_theme = "furo"
 html_title = "measlog"
 html_static_path = ["_static"]

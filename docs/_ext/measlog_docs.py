@@ -30,13 +30,13 @@ SHORT = 70
 def modules(package: str) -> list[str]:
     """The public modules of a package, itself first."""
     found = [package]
-    path = getattr(importlib.import_module(package), "__path__", ())
+    path: list[str] = vars(importlib.import_module(package)).get("__path__", [])
     found += [
         module.name
         for module in pkgutil.walk_packages(path, f"{package}.")
         if not any(part.startswith("_") for part in module.name.split("."))
     ]
-    return [name for name in found if name == package or getattr(importlib.import_module(name), "__all__", ())]
+    return [name for name in found if name == package or hasattr(importlib.import_module(name), "__all__")]
 
 
 def own_names(module: str) -> tuple[list[str], list[str]]:
@@ -198,7 +198,7 @@ def _command(words: tuple[str, ...], command: click.Command) -> str:
     rows = []
     for option in command.params:
         record = option.get_help_record(context)
-        if record is not None and not getattr(option, "hidden", False):
+        if record is not None and record[1] and not getattr(option, "hidden", False):
             rows.append((f"``{record[0]}``", rst(record[1])))
     text += table(("option", "meaning"), rows) + "\n"
     if command.epilog:

@@ -19,7 +19,7 @@ def key(fixtures: Path) -> Path:
     return fixtures / "lab" / "keys" / "manifest.pub"
 
 
-def verify(measlog: Runner, good: Path, *words: object) -> str:
+def verify(measlog: Runner, good: Path, *words: str | Path) -> str:
     nonce = (good / "nonce.txt").read_text().strip()
     done = measlog("verify", good, "--nonce", nonce, *words)
     assert (done.status, done.out) == (3, "")

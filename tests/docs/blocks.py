@@ -171,3 +171,14 @@ def _shell(block: Block, where: str, folder: Path) -> str:
     if done.returncode:
         pytest.fail(f"{where}: exit status {done.returncode}\n{block.text}\n{done.stdout}", pytrace=False)
     return done.stdout
+
+
+def main(names: list[str]) -> None:
+    """Run pages in this folder as it is, a checkout, as their readers do: ``python -m tests.docs.blocks PAGE ...``."""
+    for name in names:
+        run(name, Path(name).read_text(), Path.cwd())
+        print(f"{name}: all blocks ran, and printed what the page shows")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -263,13 +263,12 @@ def is_beside_the_point(target: str, module: str | None) -> bool:
 
 @cache
 def _names(module: str) -> frozenset[str]:
-    """What a module imports from elsewhere than measlog, and what it gives a name to without defining it."""
+    """What a module imports from elsewhere than measlog or by another name, and what it names without defining it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(inspect.getsource(importlib.import_module(module)))):
-        if isinstance(node, ast.Import) or (
-            isinstance(node, ast.ImportFrom) and node.module and "measlog" not in node.module
-        ):
-            found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            ours = isinstance(node, ast.ImportFrom) and (node.module or "").startswith("measlog")
+            found |= {(n.asname or n.name).partition(".")[0] for n in node.names if n.asname or not ours}
         elif isinstance(node, ast.Assign):
             found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.ClassDef) and node.name.startswith("_"):

@@ -142,11 +142,23 @@ for schema in (importlib.resources.files("measlog") / "schemas").iterdir():
 ')
 }
 
+documentation() { # FOLDER: the site without a warning, and no link in it that leads nowhere; its code runs with the tests
+  sphinx-build -W --keep-going -n -q -d "$1/doctrees" -b html docs "$1/html"
+  python .ci/links.py "$1/html"
+}
+
 lab_packages() {
   python -m fixtures.lab packages --install
   # What tests compare with, so that none is skipped for lack of a judge.
   apt-get -q -y --no-install-recommends install btrfs-progs erofs-utils gnupg grub-efi-amd64-signed openssl \
     osslsigncode qemu-utils squashfs-tools xfsprogs
+}
+
+engines() { # VENV REPORT: Spark, Ray, Dask and DuckDB, and the page of the documentation that runs on Spark
+  apt-get -q -y --no-install-recommends install default-jre-headless
+  "$1/bin/pip" install --quiet "$root[dask,duckdb,ray,spark]"
+  rm -rf "$root/build" "$root"/src/*.egg-info
+  tests "$2" -m engines tests/bulk tests/docs
 }
 
 tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there

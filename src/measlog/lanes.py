@@ -74,7 +74,7 @@ def hash_rows(algorithm: str, rows: Bytes, *, prefix: bytes = b"", engine: str |
     """H(prefix || row) of each row of ``rows``, ``(count, width)``: ``(count, digest_size)``.
 
     ``rows`` may be an overlapping or strided view, if each row is contiguous. A dm-verity tree's blocks of 4096 bytes
-    are such rows, and its salt the prefix.
+    are such rows, and its salt the prefix. Raises ValueError for arrays of another shape or type.
     """
     if rows.dtype != np.uint8 or rows.ndim != 2:
         raise ValueError("rows are an array of uint8 of two dimensions")

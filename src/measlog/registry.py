@@ -21,6 +21,7 @@ __all__ = [
     "SHIM_LOCK",
     "Algorithm",
     "EventType",
+    "Hash",
     "Register",
     "RegisterKind",
     "algorithm_name",
@@ -64,8 +65,12 @@ def algorithm_name(alg_id: int) -> str:
 class Hash(Protocol):
     """What the objects of :mod:`hashlib` do."""
 
-    def update(self, data: bytes | memoryview, /) -> None: ...
-    def digest(self) -> bytes: ...
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Take in more bytes."""
+
+    def digest(self) -> bytes:
+        """The hash of all bytes so far."""
+        ...
 
 
 def _sm3(data: bytes | memoryview = b"") -> Hash:

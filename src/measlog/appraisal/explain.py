@@ -186,6 +186,8 @@ def explain_boot(
     """Why PCR 4, 8, 9 and 14 of a log are not those of any boot that the manifests allow for.
 
     The expected boot is the one that shares most with the log. An explanation for each register that differs from it.
+
+    Raises UnsupportedError where no manifest has a boot to compare with.
     """
     histories = _histories(log, bank)
     boots = [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.flatcar.cmdline import ArgumentModel, ArgumentRule
 
-__all__ = ["AllOf", "AnyOf", "Policy", "UnsafeAcceptAll", "flatcar"]
+__all__ = ["AllOf", "AnyOf", "Policy", "UnsafeAcceptAll", "apply", "flatcar"]
 
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:

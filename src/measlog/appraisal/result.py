@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from measlog.evidence.keys import AkTrust
     from measlog.formats.tpm2 import ClockInfo
 
-__all__ = ["AppraisalResult", "Check", "Finding", "Identified", "NotCovered", "Severity", "Status"]
+__all__ = ["AppraisalResult", "Check", "Finding", "Identified", "NotCovered", "Severity", "Status", "milder"]
 
 Status = Literal["affirming", "warning", "contraindicated", "none"]
 Severity = Literal["info", "warning", "error"]

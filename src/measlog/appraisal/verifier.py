@@ -73,7 +73,7 @@ class Verifier:
 
         ``now`` is the time at which the manifests must be in force, as in :meth:`measlog.SignedManifest.verify`: the
         current time where none is given. Evidence that is appraised again later needs the time of then. Raises
-        ManifestError for a time without a time zone.
+        ManifestError for a time without a time zone, TypeError for anything but VerifiedEvidence.
         """
         # 1. Only verified evidence is appraised: nobody can skip the quote.
         if not isinstance(evidence, VerifiedEvidence):

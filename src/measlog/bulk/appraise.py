@@ -74,7 +74,7 @@ def appraise(table: Any, verifier: Verifier, bank: str = "sha256", *, limits: Li
 
 
 def check_columns(schema: pa.Schema) -> None:
-    """Refuse a table that lacks a column of the evidence, or has one that an appraisal adds."""
+    """Refuse a table that lacks a column of the evidence, or has one that an appraisal adds. Raises TableError."""
     missing = [name for name in EVIDENCE if name not in schema.names]
     if missing:
         raise TableError(f"a fleet table has the columns {', '.join(EVIDENCE)}; missing: {', '.join(missing)}")

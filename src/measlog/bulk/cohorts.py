@@ -138,7 +138,10 @@ class CohortBuilder:
     _seen: dict[bytes, dict[int, tuple[Event, ...]]] = field(factory=dict, init=False)
 
     def add(self, table: Any) -> None:
-        """Take a Table or RecordBatch that an appraisal gave."""
+        """Take a Table or RecordBatch that an appraisal gave.
+
+        Raises TableError where it has no verdicts or lacks a column.
+        """
         missing = [name for name in ("log", *VERDICT, *self.by) if name not in table.schema.names]
         if missing:
             raise TableError(f"no verdicts to group: the table has no column {missing[0]}")

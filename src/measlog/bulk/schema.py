@@ -71,7 +71,10 @@ class BinaryColumn:
 
     @classmethod
     def from_arrow(cls, array: pa.Array) -> BinaryColumn:
-        """Look into an Arrow array of binary, string, large, view, fixed-size or dictionary type."""
+        """Look into an Arrow array of binary, string, large, view, fixed-size or dictionary type.
+
+        Raises TableError for others.
+        """
         pa = pyarrow()
         kind = array.type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):

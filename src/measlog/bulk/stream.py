@@ -132,7 +132,7 @@ def _open(path: Path) -> Any:
     try:
         return _parquet().ParquetFile(path, pre_buffer=False)
     except pyarrow().ArrowInvalid as error:
-        raise TableError(f"{path} is no Parquet file: {error}") from None
+        raise TableError(f"not a Parquet file: {error}") from None
 
 
 def _identity(source: Path, verifier: Verifier, bank: str) -> str:

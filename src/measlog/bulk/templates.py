@@ -45,7 +45,10 @@ _TAGGED = frozenset({EventType.EV_IPL, EventType.EV_EVENT_TAG})
 
 
 def gather(data: Bytes, starts: Numbers, width: int) -> Bytes:
-    """The ``width`` bytes from each place of ``data``, ``(len(starts), width)``; all of them lie within ``data``."""
+    """The ``width`` bytes from each place of ``data``, ``(len(starts), width)``; all of them lie within ``data``.
+
+    Raises IndexError where one does not.
+    """
     if width == 0 or not len(starts):
         return np.zeros((len(starts), width), dtype=np.uint8)
     if int(starts.min()) < 0 or int(starts.max()) + width > len(data):

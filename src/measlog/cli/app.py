@@ -80,7 +80,7 @@ def run(argv: list[str]) -> int:
         click.echo(error.ctx.get_help() if error.ctx else str(error), err=True)
         return 2
     except click.UsageError as error:
-        report(error.format_message())
+        report(" ".join(error.format_message().split()))  # click sets lists of choices in lines
         if error.ctx is not None:
             click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
         return 2

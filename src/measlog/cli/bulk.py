@@ -174,8 +174,10 @@ def _read(table: str, make: Callable[[], CohortBuilder]) -> Cohorts:
             with pq.ParquetFile(table) as file:
                 for batch in file.iter_batches(batch_size=_ROWS):
                     builder.add(batch)
-        except (TableError, pa.ArrowInvalid) as error:
+        except TableError as error:
             raise InputError(f"{table}: {error}") from None
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{table}: not a Parquet file: {error}") from None
     return builder.finish()
 
 

@@ -30,6 +30,7 @@ def check(path: str, keys: tuple[str, ...], min_version: int | None, *, as_json:
         signers = list(made.signed_by or ())
         emit_json({"measlog": "manifest-check/1", "name": made.name, "version": made.version, "signed_by": signers})
     else:
+        click.echo("accepted: signed by a given key, in force, and not below the floor")
         emit(manifest_page(made))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,4 +39,5 @@ def about(path: str | Path) -> Iterator[None]:
     except MeaslogError as error:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+        # Not error.strerror: pyarrow puts a sentence with the path in it there.
+        raise InputError(f"{path}: {os.strerror(error.errno) if error.errno else error}") from None

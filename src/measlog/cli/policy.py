@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from measlog.appraisal.policy import AllOf, AnyOf, Policy, flatcar
 from measlog.appraisal.policy_file import load_policy
 from measlog.appraisal.rules.base import Rule
-from measlog.cli.errors import about
+from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read
 
 __all__ = ["NAMES", "choose_policy", "policy_text", "rule_sentences"]
@@ -24,6 +25,8 @@ def choose_policy(name: str) -> Policy:
     known = NAMES.get(name)
     if known is not None:
         return known()
+    if not Path(name).exists():
+        raise InputError(f"{name}: neither the name of a policy ({', '.join(NAMES)}) nor a file")
     data = read(name, KEY_LIMIT)
     with about(name):
         return load_policy(data)

@@ -35,6 +35,7 @@ __all__ = [
     "CredentialChallenge",
     "load_certificate",
     "load_certificates",
+    "make_credential",
     "verify_ak_certificate",
     "verify_ek_certificate",
     "verify_path",
@@ -153,7 +154,10 @@ class CredentialChallenge:
 
 
 def make_credential(ek: AttestationKey, name: bytes, secret: bytes) -> tuple[bytes, bytes]:
-    """TPM2_MakeCredential (Part 3, 12.6): TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for an object's Name."""
+    """TPM2_MakeCredential (Part 3, 12.6): TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET for an object's Name.
+
+    Raises FormatError where the EK is a bare key, KeyTrustError where its Name is by a hash that is not accepted.
+    """
     area = ek.area
     if area is None:
         raise FormatError("a challenge needs the TPM2B_PUBLIC of the EK, not its bare key", path="ek")

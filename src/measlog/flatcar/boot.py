@@ -25,7 +25,20 @@ if TYPE_CHECKING:
     from measlog.flatcar.grub.parser import Script
     from measlog.log import EventLog
 
-__all__ = ["PredictedBoot", "PredictedEvent", "boot_paths", "oem_script", "predict", "predict_state"]
+__all__ = [
+    "PredictedBoot",
+    "PredictedEvent",
+    "action",
+    "boot_paths",
+    "hashes",
+    "image",
+    "mok_events",
+    "oem_script",
+    "predict",
+    "predict_state",
+    "registers",
+    "separator",
+]
 
 CALLING = b"Calling EFI Application from Boot Option"
 RETURNING = b"Returning from EFI Application from Boot Option"
@@ -151,7 +164,8 @@ def predict(
     the platform measures is taken from it, and only boots with its Secure Boot state and disk are listed.
 
     Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, and for arguments
-    that would not reach the kernel, LimitExceededError for a configuration that does not end.
+    that would not reach the kernel, LimitExceededError for a configuration that does not end, ManifestError for a slot
+    other than a and b, or a release without a boot loader that can be followed.
     """
     if slot not in {None, "a", "b"}:
         raise ManifestError(f"slot {slot!r}: expected a or b")

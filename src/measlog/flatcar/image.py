@@ -29,7 +29,17 @@ from measlog.formats.gpt import Gpt, GptPartition
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.manifest import Disk, DiskFile, Partition, ReferenceManifest, Source, Usr
 
-__all__ = ["ESP_TYPE", "USR_SLOTS", "USR_TYPE", "Image", "Naming", "named"]
+__all__ = [
+    "ESP_TYPE",
+    "USR_SLOTS",
+    "USR_TYPE",
+    "Image",
+    "Naming",
+    "authenticate",
+    "named",
+    "read_small",
+    "release_number",
+]
 
 ESP_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 USR_TYPE = UUID("5dfbf5f4-2848-4bac-aa5e-0d9a20b745a6")

@@ -42,7 +42,7 @@ class EspContents:
 
 
 def scan_partitions(gpt: Gpt, blocks: Blocks, *, limits: Limits = DEFAULT_LIMITS) -> tuple[Partition, ...]:
-    """The partitions with the file systems found in them."""
+    """The partitions with the file systems found in them. Raises FormatError where one is damaged."""
     found = []
     for entry in gpt.partitions:
         system = identify_filesystem(Window(blocks, entry.start, entry.size), limits=limits)

@@ -13,7 +13,16 @@ from measlog.flatcar.grub import BUILDS, Disk, GrubBuild, GrubFile, Machine, Par
 from measlog.flatcar.grub.gpt import USR_TYPE
 from measlog.reference.manifest import Component, Grub, ReferenceManifest
 
-__all__ = ["BootState", "bootloader_of", "build_machine", "build_of", "kernel_of", "slot_attributes", "states"]
+__all__ = [
+    "BootState",
+    "bootloader_of",
+    "build_machine",
+    "build_of",
+    "kernel_file",
+    "kernel_of",
+    "slot_attributes",
+    "states",
+]
 
 USR_GUIDS = {
     "a": UUID("7130c94a-213a-4e5a-8e26-6cce9662f132"),
@@ -99,7 +108,10 @@ def bootloader_of(manifest: ReferenceManifest) -> ReferenceManifest:
 
 
 def build_of(grub: Grub) -> GrubBuild:
-    """The measurement rules of a GRUB, with the modules that it carries."""
+    """The measurement rules of a GRUB, with the modules that it carries.
+
+    Raises UnsupportedError for one whose rules are not known.
+    """
     build = BUILDS.get(grub.profile or "")
     if build is None:
         raise UnsupportedError(f"GRUB {grub.version or 'of an unknown version'}: its measurement rules are not known")
@@ -208,7 +220,10 @@ def kernel_file(manifest: ReferenceManifest, slot: str) -> GrubFile:
 
 
 def kernel_of(manifest: ReferenceManifest, slot: str) -> Component:
-    """The kernel that the image has in that slot, else the one that it has."""
+    """The kernel that the image has in that slot, else the one that it has.
+
+    Raises UnsupportedError where there is none.
+    """
     kernel = manifest.component("kernel", slot) or manifest.component("kernel")
     if kernel is None:
         raise UnsupportedError(f"{manifest.name}: no kernel that GRUB starts")

@@ -120,7 +120,10 @@ class Release:
         )
 
     def reference_manifest(self, **naming: Unpack[Naming]) -> ReferenceManifest:
-        """The manifest of this release; what a caller says (:class:`Naming`) comes before what ``version.txt`` says."""
+        """The manifest of this release; what a caller says (:class:`Naming`) comes before what ``version.txt`` says.
+
+        Raises ManifestError for programs of several machines.
+        """
         naming["name"] = naming.get("name") or self.name
         naming["release"] = naming.get("release") or self.version
         naming["channel"] = naming.get("channel") or self.channel

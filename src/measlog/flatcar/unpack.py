@@ -25,7 +25,7 @@ from measlog.errors import FormatError, LimitExceededError, MissingExtraError, T
 from measlog.formats.gpt import EFI_PARTITION_TABLE_HEADER
 from measlog.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["DAMAGE", "QEMU_FORMATS", "SparseWriter", "container_kind", "convert", "pieces", "unpack"]
+__all__ = ["DAMAGE", "QEMU_FORMATS", "Raw", "SparseWriter", "container_kind", "convert", "pieces", "unpack"]
 
 DAMAGE = (zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zipfile.BadZipFile)
 """What the standard library's readers raise of their own for damaged input."""
@@ -52,7 +52,9 @@ QEMU_FORMATS = frozenset({"qcow2", "vhdx", "vmdk", "vpc"})
 class Raw(Protocol):
     """What is read from: a file opened for reading bytes, or a decompressor."""
 
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        ...
 
 
 def container_kind(head: bytes, tail: bytes = b"") -> str | None:
@@ -128,7 +130,10 @@ def _disk_size(head: bytes, limits: Limits) -> int:
 
 
 def pieces(stream: IO[bytes], kind: str) -> Iterator[bytes]:
-    """What is packed in ``stream``, at most a MiB at a time; a tar inside is opened too."""
+    """What is packed in ``stream``, at most a MiB at a time; a tar inside is opened too.
+
+    Raises FormatError where it is damaged, TruncatedError where it ends early.
+    """
     try:
         yield from _unpacked(stream, kind)
     except FormatError:

@@ -23,7 +23,7 @@ from measlog.formats.blocks import Blocks
 from measlog.formats.filesystems import VeritySuperblock, identify_filesystem
 from measlog.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["ROOT_HASH_OFFSETS", "HashTree", "VerityLayout", "embedded_root_hash"]
+__all__ = ["ROOT_HASH_OFFSETS", "HashTree", "VerityLayout", "embedded_root_hash", "hash_blocks"]
 
 ROOT_HASH_OFFSETS = {"amd64": 64, "arm64": 512}
 """Byte offset of the 64 hexadecimal digits in the kernel file, by architecture."""

@@ -72,7 +72,10 @@ class Cursor:
         return self.data[self.pos : self.end]
 
     def inside(self, name: str, size: int, clause: str | None = None) -> Self:
-        """A cursor over the next ``size`` bytes, which this one skips; its fields are named ``name.field``."""
+        """A cursor over the next ``size`` bytes, which this one skips; its fields are named ``name.field``.
+
+        Raises LimitExceededError for too many fields.
+        """
         start = self.pos
         self._skip(name, size)
         if len(self.spans) > 2 * self.limits.items:
@@ -152,7 +155,10 @@ class Cursor:
         return decode_utf16(self.take(name, size)[:-2])
 
     def count(self, name: str, number: int, minimum_size: int) -> int:
-        """``number`` if that many elements of at least ``minimum_size`` bytes fit into what is left."""
+        """``number`` if that many elements of at least ``minimum_size`` bytes fit into what is left.
+
+        Raises TruncatedError where they do not, LimitExceededError where they are too many.
+        """
         if number * minimum_size > self.remaining:
             raise TruncatedError(
                 f"{number} elements of {minimum_size} bytes or more, {self.remaining} bytes are left",

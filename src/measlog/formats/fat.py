@@ -302,7 +302,10 @@ class FatVolume:
         return self._runs(file.cluster, count, file.path) if count else []
 
     def chunks(self, file: FatFile) -> Iterator[bytes]:
-        """The bytes of one of :meth:`files`, in pieces of at most 4 MiB."""
+        """The bytes of one of :meth:`files`, in pieces of at most 4 MiB.
+
+        Raises LimitExceededError for a file that is too large.
+        """
         if file.size > self._limits.file_size:
             raise LimitExceededError(
                 f"{file.path!r} has {file.size} bytes, the limit is {self._limits.file_size}",

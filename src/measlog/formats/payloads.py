@@ -26,6 +26,7 @@ __all__ = [
     "TCG_Sp800_155_PlatformId_Event",
     "TCG_Sp800_155_PlatformId_Event2",
     "TCG_Sp800_155_PlatformId_Event3",
+    "sub_header_bytes",
 ]
 
 _SHORT = c.Prefixed(c.Int8ul, c.GreedyBytes)

@@ -208,7 +208,10 @@ class PublicArea:
 
 
 def parse_attest(data: bytes) -> Attest:
-    """Read TPMS_ATTEST (Part 2, 10.12.12) of a quote; anything else is an UnsupportedError."""
+    """Read TPMS_ATTEST (Part 2, 10.12.12) of a quote; anything else is an UnsupportedError.
+
+    Raises FormatError where it is malformed.
+    """
     clause = "TPM 2.0 Part 2, 10.12.12"
     if data[4:8] == _TPM12_QUOTE:
         raise UnsupportedError("this is a TPM 1.2 quote (TPM_QUOTE_INFO), which is not supported", offset=4)
@@ -278,7 +281,10 @@ def build_signature(blob: SignatureBlob, size: int) -> bytes:
 
 
 def parse_public(data: bytes) -> PublicArea:
-    """Read TPM2B_PUBLIC (Part 2, 12.2.5) of an RSA or ECC key."""
+    """Read TPM2B_PUBLIC (Part 2, 12.2.5) of an RSA or ECC key.
+
+    Raises FormatError; UnsupportedError for keys of other types.
+    """
     clause = "TPM 2.0 Part 2, 12.2.5"
     raw = parse(TPM2B_PUBLIC, data, clause=clause, path="public").publicArea
     kind = int.from_bytes(raw[:2], "big")
@@ -305,7 +311,7 @@ def parse_public(data: bytes) -> PublicArea:
 def parse_pcr_file(data: bytes) -> Mapping[str, Mapping[int, bytes]]:
     """Read the register file of ``tpm2_quote -o``: values by bank and PCR index.
 
-    Every value is as long as its bank's digest, every selected register has exactly one.
+    Every value is as long as its bank's digest, every selected register has exactly one. Raises FormatError.
     """
     clause = "tpm2-tools, tpm2_quote -o"
     head = parse(TPM2_TOOLS_PCR_FILE, data[: TPM2_TOOLS_PCR_FILE.sizeof()], clause=clause, path="pcrs")

@@ -65,7 +65,7 @@ def to_yaml(
     Version 1 leaves variables, partition tables and the startup locality in hex, version 2 decodes them.
     ``device_paths``: in hex, or as efivar 37 or 39 prints them. ``tpm2tools_replay`` gives the register values of
     tpm2-tools 5.4, which in crypto-agile logs extends EV_NO_ACTION and does not know the startup locality. A bank that
-    cannot be replayed is left out.
+    cannot be replayed is left out. Raises ValueError for another version or form of device paths.
     """
     if version not in {1, 2}:
         raise ValueError(f"there is no version {version} of this document")

@@ -57,6 +57,8 @@ class EventLog(Sequence[Event]):
         """Read a log.
 
         Raises :class:`~measlog.errors.FormatError` where the bytes are no log or end inside an event.
+
+        TypeError for anything but bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"a log is bytes, not {type(data).__name__}")

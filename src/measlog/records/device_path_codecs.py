@@ -25,7 +25,7 @@ def to_index(names: tuple[str, ...], text: str) -> int:
 
 
 def unquote(text: str) -> str:
-    """The text between double quotes."""
+    """The text between double quotes. Raises ValueError where it is not quoted."""
     if len(text) < 2 or text[0] != '"' or text[-1] != '"':
         raise ValueError(text)
     return text[1:-1]
@@ -42,7 +42,7 @@ def write_vendor(name: str) -> Writer:
 
 
 def read_vendor(kind: Kind) -> Reader:
-    """The inverse of :func:`write_vendor`."""
+    """The inverse of :func:`write_vendor`. Raises ValueError for anything else."""
 
     def read(arguments: list[str]) -> tuple[Kind, dict[str, Any]]:
         guid, *data = arguments

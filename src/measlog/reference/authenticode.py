@@ -21,7 +21,10 @@ CHUNK = 1 << 18
 
 
 def measured_ranges(image: PeImage) -> Iterator[tuple[int, int]]:
-    """The (start, end) byte ranges that the Authenticode digest covers, in the order in which they are hashed."""
+    """The (start, end) byte ranges that the Authenticode digest covers, in the order in which they are hashed.
+
+    Raises FormatError where the headers contradict themselves.
+    """
     # Steps 3 to 6: the headers without CheckSum and the certificate table's directory entry.
     yield 0, image.checksum_offset
     start = image.checksum_offset + 4

@@ -58,7 +58,10 @@ def sbat_levels(section: bytes) -> dict[str, str]:
 
 
 def minimum_sbat(levels: Mapping[str, str]) -> dict[str, int]:
-    """The lowest generation of each component that the automatic level lets start."""
+    """The lowest generation of each component that the automatic level lets start.
+
+    Raises FormatError where it is malformed.
+    """
     lines = levels.get("automatic", SBAT_ORIGINAL).splitlines()
     found = {}
     for line in lines[1:]:

@@ -23,6 +23,7 @@ from measlog.registry import ALGORITHMS_BY_NAME
 __all__ = [
     "BANKS",
     "Codec",
+    "FrozenMapping",
     "boolean",
     "choice",
     "digest",

@@ -27,7 +27,15 @@ from measlog.reference.signing import (
     sign_payload,
 )
 
-__all__ = ["INDEX_PAYLOAD_TYPE", "IndexEntry", "LazyManifests", "ManifestIndex", "SignedIndex", "index_entry"]
+__all__ = [
+    "INDEX_PAYLOAD_TYPE",
+    "IndexEntry",
+    "LazyManifests",
+    "ManifestIndex",
+    "SignedIndex",
+    "index_entry",
+    "index_schema",
+]
 
 INDEX_PAYLOAD_TYPE = "application/vnd.measlog.index+json"
 FORMAT = "measlog.index/1"

@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "Usr",
     "canonical_json",
+    "manifest_schema",
     "parse_json",
 ]
 
@@ -339,6 +340,10 @@ class ReferenceManifest:
         document = parse_json(data, what="manifest")
         version = document.pop("format", None)
         if version != FORMAT:
+            if "payloadType" in document:
+                raise ManifestError("a signed manifest, where an unsigned one is needed")
+            if version is None:
+                raise ManifestError(f"format: missing, expected {FORMAT!r}; is this a manifest?")
             raise ManifestError(f"format: expected {FORMAT!r}, got {str(version)[:60]!r}")
         read = _CODEC.decode(document, "manifest")
         assert isinstance(read, cls)

@@ -20,7 +20,7 @@ _HASHES = {"secp256r1": "sha256", "secp384r1": "sha384"}
 
 
 class Pkcs11Signer:
-    """An ECDSA key (P-256 or P-384) on a token, for :meth:`ReferenceManifest.sign`. Use it as a context manager.
+    """An ECDSA key (P-256 or P-384) on a token, for :meth:`measlog.ReferenceManifest.sign`. Use it as a context manager.
 
     ``module`` is the path of the token's PKCS #11 library, ``token`` and ``label`` name token and key, ``pin`` is the
     user's. Raises ManifestError where one of them is not there, MissingExtraError where python-pkcs11 is not installed.

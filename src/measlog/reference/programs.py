@@ -22,7 +22,16 @@ from measlog.reference.signers import image_signers, named_certificate
 from measlog.reference.uki import read_uki
 from measlog.registry import SHIM_LOCK
 
-__all__ = ["certificate", "kernel_version", "parse_sbat", "program_role", "read_grub", "read_program", "vendor_data"]
+__all__ = [
+    "certificate",
+    "kernel_version",
+    "memdisk_files",
+    "parse_sbat",
+    "program_role",
+    "read_grub",
+    "read_program",
+    "vendor_data",
+]
 
 SCRIPT_LIMIT = 1 << 20
 MEMDISK_LIMIT = 64 << 20
@@ -54,7 +63,10 @@ def certificate(der: bytes) -> Certificate:
 
 
 def vendor_data(raw: bytes) -> tuple[bytes, bytes]:
-    """Shim's ``.vendor_cert`` section (shim's cert.S): vendor certificate or db, and vendor dbx, each may be empty."""
+    """Shim's ``.vendor_cert`` section (shim's cert.S): vendor certificate or db, and vendor dbx, each may be empty.
+
+    Raises FormatError.
+    """
     if len(raw) < 16:
         raise FormatError("too short for its four fields", offset=0, path=".vendor_cert", clause="shim cert.S")
     db_size, dbx_size, db_at, dbx_at = (int.from_bytes(raw[i : i + 4], "little") for i in range(0, 16, 4))

@@ -31,11 +31,13 @@ __all__ = [
     "PublicKey",
     "SignedManifest",
     "Signer",
+    "check_validity",
     "key_id",
     "load_public_key",
     "load_signer",
     "pre_authentication_encoding",
     "sign",
+    "sign_payload",
 ]
 
 PAYLOAD_TYPE = "application/vnd.measlog.manifest+json"
@@ -226,7 +228,10 @@ def sign(manifest: ReferenceManifest, private_key: PrivateKey | Signer | bytes |
 
 
 def sign_payload(payload_type: str, payload: bytes, private_key: PrivateKey | Signer | bytes | str) -> bytes:
-    """A DSSE envelope of any payload type with one signature."""
+    """A DSSE envelope of any payload type with one signature.
+
+    Raises ManifestError where the key does not verify it.
+    """
     public, signer = load_signer(private_key)
     message = pre_authentication_encoding(payload_type, payload)
     signature = signer(message)

@@ -20,7 +20,7 @@ from measlog.records.ipl import PREFIXES, SHIM_VARIABLES, UKI_SECTIONS
 from measlog.records.sipa import is_sipa
 from measlog.registry import EventType, Register, hash_constructor
 
-__all__ = ["DigestCheck", "Rule", "RuleSet", "Trust", "check", "rules_for", "trust"]
+__all__ = ["DigestCheck", "Piece", "Rule", "RuleSet", "Trust", "check", "rules_for", "trust"]
 
 Status = Literal["matches", "differs", "not_derivable", "not_extended", "no_digest"]
 _STATUSES: tuple[Status, ...] = ("matches", "differs", "not_derivable", "not_extended", "no_digest")

@@ -35,7 +35,17 @@ from measlog.view.summary import summary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COHORT_COLUMNS", "COLUMNS", "DATA", "Column", "arrow_schema", "cohort_schema", "columns_page", "decoded"]
+__all__ = [
+    "COHORT_COLUMNS",
+    "COLUMNS",
+    "DATA",
+    "Column",
+    "Decoded",
+    "arrow_schema",
+    "cohort_schema",
+    "columns_page",
+    "decoded",
+]
 
 _WORD = "dictionary<int32, string>"
 _MAX_TEXT = 8192

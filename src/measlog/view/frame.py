@@ -81,7 +81,10 @@ def _row(event: Event, bank: str, value: bytes | None) -> dict[str, Any]:
 
 
 def log_pandas(log: EventLog, bank: str | None = None) -> pd.DataFrame:
-    """The table for pandas, with Arrow's dtypes, so that nothing is widened, rounded or made into an object."""
+    """The table for pandas, with Arrow's dtypes, so that nothing is widened, rounded or made into an object.
+
+    Raises MissingExtraError.
+    """
     try:
         import pandas as pd  # noqa: PLC0415 - optional
     except ImportError:
@@ -91,7 +94,7 @@ def log_pandas(log: EventLog, bank: str | None = None) -> pd.DataFrame:
 
 
 def log_polars(log: EventLog, bank: str | None = None) -> pl.DataFrame:
-    """The table for polars."""
+    """The table for polars. Raises MissingExtraError."""
     try:
         import polars as pl  # noqa: PLC0415 - optional
     except ImportError:

@@ -58,7 +58,10 @@ def clip(value: str, most: int) -> str:
 
 
 def el(tag: str, *parts: Part, cls: str | None = None, **attributes: str | int | bool | None) -> Html:
-    """An element. ``_`` in attribute names stands for ``-``, ``cls`` for ``class``; None and False leave one out."""
+    """An element. ``_`` in attribute names stands for ``-``, ``cls`` for ``class``; None and False leave one out.
+
+    Raises ValueError for what no page of measlog has.
+    """
     if tag not in _TAGS:
         raise ValueError(f"no page of measlog has the element {tag!r}")
     made = [f"<{tag}"]

@@ -52,7 +52,7 @@ def _visible(match: re.Match[str]) -> str:
 def jsonable(value: object) -> Any:
     """``value`` as JSON: records and other attrs objects become objects, records with their class under ``record``.
 
-    Positions of fields (``spans``) and empty ``trailing`` bytes are left out.
+    Positions of fields (``spans``) and empty ``trailing`` bytes are left out. Raises TypeError for other types.
     """
     if value is None or isinstance(value, bool):
         return value

@@ -180,7 +180,10 @@ def _menuentry(engine: Engine, name: bytes, arguments: list[bytes], block: Comma
 
 
 def source_file(engine: Engine, name: bytes) -> bool:
-    """``read_config_file``: open (and measure) a configuration, run it; False where there is none."""
+    """``read_config_file``: open (and measure) a configuration, run it; False where there is none.
+
+    Raises UnsupportedError where its content is not known.
+    """
     _ = engine.menu
     file = engine.open(name)
     if isinstance(file, Status):

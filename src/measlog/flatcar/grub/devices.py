@@ -83,7 +83,7 @@ class Devices:
         return found if isinstance(found, Status) else (found, path)
 
     def file(self, name: bytes, root: bytes | None) -> Found | Status:
-        """The file that opening ``name`` gives, or GRUB's error."""
+        """The file that opening ``name`` gives, or GRUB's error. Raises UnsupportedError for sectors of a disk."""
         place = self.split(name, root)
         if isinstance(place, Status):
             return place

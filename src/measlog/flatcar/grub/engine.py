@@ -146,7 +146,7 @@ class Engine:
     # Scripts
 
     def compile(self, source: bytes, *, file: bool) -> Script:
-        """The parsed form of a script, parsed once however often it runs."""
+        """The parsed form of a script, parsed once however often it runs. Raises LimitExceededError."""
         key = source, file
         if key not in self._cache:
             if len(source) > self.limits.config_size:
@@ -182,7 +182,7 @@ class Engine:
         self.scope = outer
 
     def expand(self, words: tuple[Word, ...]) -> list[bytes]:
-        """The arguments that words become now."""
+        """The arguments that words become now. Raises LimitExceededError."""
         made = expand(
             words,
             self.environment.get,

@@ -46,7 +46,7 @@ class Environment:
         return None if variable is None else variable.value
 
     def set(self, name: bytes, value: bytes) -> None:
-        """Set a variable of the current context, through its hook where it has one."""
+        """Set a variable of the current context, through its hook where it has one. Raises LimitExceededError."""
         if len(value) > self._word or len(name) > self._word:
             raise LimitExceededError(f"a variable of more than {self._word} bytes")
         variable = self._now.get(name)

@@ -17,7 +17,10 @@ __all__ = ["boot", "chainloader", "initrd", "kernel_command_line", "linux", "sta
 
 
 def linux(engine: Engine, name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:
-    """``linux`` and ``linuxefi``: the file, the image where Secure Boot is on, then the command line are measured."""
+    """``linux`` and ``linuxefi``: the file, the image where Secure Boot is on, then the command line are measured.
+
+    Raises UnsupportedError on arm64 with Secure Boot on.
+    """
     if not arguments:
         return Status.BAD_ARGUMENT
     machine, build = engine.machine, engine.build
@@ -103,7 +106,7 @@ def initrd(engine: Engine, _name: bytes, arguments: list[bytes], _block: Command
 
 
 def boot(engine: Engine, _name: bytes, _arguments: list[bytes], _block: CommandList | None) -> int:
-    """``boot``."""
+    """``boot``. Raises Stop: control does not come back."""
     if engine.loaded is None:
         return Status.NO_KERNEL
     raise Stop(engine.loaded[0])

@@ -12,7 +12,7 @@ _TIMEOUT = b"timeout"
 
 
 def show_menu(engine: Engine, menu: Menu, *, autobooted: bool) -> None:
-    """Run the menu as it runs when nobody presses a key."""
+    """Run the menu as it runs when nobody presses a key. Raises Stop where it waits for somebody."""
     while True:
         number = _entry_number(engine, menu, b"default")
         if not 0 <= number < len(menu.entries):

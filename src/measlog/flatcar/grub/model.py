@@ -252,7 +252,10 @@ class GrubBoot:
 
 
 def replay(digests: Iterable[bytes], bank: str) -> bytes:
-    """A register that starts at zero, extended with each digest in order."""
+    """A register that starts at zero, extended with each digest in order.
+
+    Raises UnsupportedError for a bank that this Python cannot hash.
+    """
     make = hash_constructor(bank)
     if make is None:
         raise UnsupportedError(f"this Python cannot compute {bank}")

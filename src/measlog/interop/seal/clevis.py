@@ -17,6 +17,8 @@ def clevis_config(states: Sequence[State]) -> tuple[str, str]:
 
     ``pcr_digest`` is the raw values in ascending order as unpadded base64url: clevis takes any other order without a
     word, and never opens. The bank is always written, because clevis' own default is SHA-1.
+
+    Raises PolicyError where there is no state.
     """
     if not states:
         raise PolicyError("no state to seal to")

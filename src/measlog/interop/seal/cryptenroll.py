@@ -16,6 +16,8 @@ def cryptenroll_arguments(states: Sequence[State]) -> tuple[str, ...]:
     """``--tpm2-pcrs=`` with the expected values, one argument a state: each is enrolled as a token of its own.
 
     Registers are given by number, since not all have a name (8 has none).
+
+    Raises PolicyError where there is no state, or for a bank that it does not have.
     """
     if not states:
         raise PolicyError("no state to seal to")

@@ -58,7 +58,10 @@ class SigningKey:
 
 
 def pcrsig(states: Sequence[State], key: SigningKey) -> bytes:
-    """The JSON document: by bank, one signed policy a state. The policy hash is SHA-256, as systemd demands."""
+    """The JSON document: by bank, one signed policy a state. The policy hash is SHA-256, as systemd demands.
+
+    Raises PolicyError where there is no state, or for a bank that systemd does not sign for.
+    """
     if not states:
         raise PolicyError("no state to sign")
     banks: dict[str, list[dict[str, object]]] = {}

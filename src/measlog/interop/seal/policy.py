@@ -39,7 +39,10 @@ def policy_pcr(state: State, policy_hash: str = "sha256") -> bytes:
 
 
 def policy_or(branches: Sequence[bytes], policy_hash: str = "sha256") -> bytes:
-    """The policy digest that PolicyOR gives for 2 to 8 branches; their order matters."""
+    """The policy digest that PolicyOR gives for 2 to 8 branches; their order matters.
+
+    Raises PolicyError for another number.
+    """
     if not 2 <= len(branches) <= OR_LIMIT:
         raise PolicyError(f"PolicyOR takes 2 to {OR_LIMIT} branches, not {len(branches)}")
     size = ALGORITHMS_BY_NAME[policy_hash].size if policy_hash in ALGORITHMS_BY_NAME else 0
@@ -52,6 +55,8 @@ def policy_tree(branches: Sequence[bytes], policy_hash: str = "sha256") -> tuple
     """PolicyOR over any number of branches: the groups, level by level from the branches up, and the digest.
 
     A single branch needs no PolicyOR: there is no group then. A group of one goes up as it is.
+
+    Raises PolicyError where there is none.
     """
     if not branches:
         raise PolicyError("no branch")

@@ -49,7 +49,10 @@ class Tpm2Policy:
 
 
 def tpm2_policy(states: Sequence[State], policy_hash: str = "sha256") -> Tpm2Policy:
-    """The policy over the states: PolicyPCR for one, PolicyOR over them for more, nested above eight."""
+    """The policy over the states: PolicyPCR for one, PolicyOR over them for more, nested above eight.
+
+    Raises PolicyError where there is no state.
+    """
     if not states:
         raise PolicyError("no state to seal to")
     branches = tuple(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.paths import Candidate
     from measlog.appraisal.report import Report
 
-__all__ = ["explain_arguments"]
+__all__ = ["explain_arguments", "judge_command_line"]
 
 
 def explain_arguments(case: Case, candidate: Candidate, allowed: tuple[str, ...], report: Report) -> None:
@@ -25,26 +25,67 @@ def explain_arguments(case: Case, candidate: Candidate, allowed: tuple[str, ...]
     if observed is None or place is None:
         return
     measured, text = observed
-    wanted = Counter(_arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace")))
-    given = Counter(_arguments(text))
-    for argument in (given - wanted).elements():
-        if argument in allowed:
-            continue
+    wanted = _arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace"))
+    _name_arguments(8, "the grub.cfg of the release", measured, wanted, _arguments(text), allowed, report)
+
+
+def judge_command_line(measured: Measured, own: str, given: str, allowed: tuple[str, ...], report: Report) -> None:
+    """Judge the command line that a unified image was given: its own, with nothing but admitted arguments added."""
+    words, more = own.split(" "), given.split(" ")
+    name = "the unified kernel image"
+    if _name_arguments(12, name, measured, words, more, allowed, report):
+        return
+    rest = iter(more)
+    if not all(word in rest for word in words):
+        report.find(
+            "sequence.order",
+            "the arguments of the image's command line stand in another order",
+            pcr=12,
+            event=measured.index,
+            expected=own,
+            observed=given,
+        )
+        return
+    added = " ".join((Counter(more) - Counter(words)).elements())
+    report.find(
+        "kernel.argument-admitted",
+        f"the policy admits the kernel arguments that were added: {added!r}",
+        severity="info",
+        pcr=12,
+        event=measured.index,
+        observed=added,
+    )
+
+
+def _name_arguments(
+    pcr: int,
+    source: str,
+    measured: Measured,
+    own: list[str],
+    given: list[str],
+    allowed: tuple[str, ...],
+    report: Report,
+) -> bool:
+    """Find each argument that is too many or missing; whether there is one."""
+    too_many = [a for a in (Counter(given) - Counter(own)).elements() if a not in allowed]
+    missing = list((Counter(own) - Counter(given)).elements())
+    for argument in too_many:
         report.find(
             "kernel.argument",
-            f"the kernel argument {argument!r} does not follow from the grub.cfg of the release",
-            pcr=8,
+            f"the kernel argument {argument!r} does not follow from {source}",
+            pcr=pcr,
             event=measured.index,
             observed=argument,
         )
-    for argument in (wanted - given).elements():
+    for argument in missing:
         report.find(
             "kernel.argument-missing",
             f"the kernel argument {argument!r} is missing",
-            pcr=8,
+            pcr=pcr,
             event=measured.index,
             expected=argument,
         )
+    return bool(too_many or missing)
 
 
 def _command_line(case: Case) -> tuple[Measured, str] | None:

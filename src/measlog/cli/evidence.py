@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import field, frozen
 
 from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read, read_log
@@ -21,8 +21,16 @@ from measlog.errors import (
 )
 from measlog.evidence import AttestationKey, Evidence, Quote
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_signature
+from measlog.interop.systemdlog import read_userspace_log
+from measlog.limits import DEFAULT_LIMITS
+from measlog.log import FurtherRecord, JoinedLog
 
-__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote"]
+__all__ = ["FURTHER", "EvidenceFiles", "naming", "read_further", "read_joined", "read_key", "read_pcrs", "read_quote"]
+
+FURTHER: Mapping[str, tuple[str, Callable[[bytes], Sequence[FurtherRecord]]]] = {
+    "systemd": ("tpm2-measure.log", read_userspace_log),
+}
+"""The logs that the running system keeps, by source: the file's name in an evidence folder, and its reader."""
 
 
 @frozen(kw_only=True)
@@ -34,21 +42,25 @@ class EvidenceFiles:
     signature: str
     key: str
     pcrs: str | None = None
+    further: Mapping[str, str] = field(factory=dict)
+    """Files of further logs, by source."""
 
     @classmethod
     def of_folder(cls, folder: str) -> EvidenceFiles:
-        """The files of an evidence folder; ``quote.pcrs`` is there where it is needed."""
+        """The files of an evidence folder; ``quote.pcrs`` and further logs are there where they are needed."""
         base = Path(folder)
         with about(folder):
             if not base.is_dir():
                 raise InputError(f"{folder}: " + ("is not a folder" if base.exists() else "No such file or directory"))
             pcrs = base / "quote.pcrs"
+            further = {source: base / name for source, (name, _) in FURTHER.items()}
             return cls(
                 log=str(base / "binary_bios_measurements"),
                 message=str(base / "quote.msg"),
                 signature=str(base / "quote.sig"),
                 key=str(base / "ak.pub"),
                 pcrs=str(pcrs) if pcrs.exists() else None,
+                further={source: str(path) for source, path in further.items() if path.exists()},
             )
 
     def read(self, bank: str) -> tuple[Evidence, AttestationKey]:
@@ -57,7 +69,7 @@ class EvidenceFiles:
         quote = read_quote(self.message, self.signature)
         key = read_key(self.key)
         values = None if self.pcrs is None else read_pcrs(self.pcrs).get(bank)
-        return Evidence(log=log, quote=quote, pcrs=values), key
+        return Evidence(log=log, quote=quote, pcrs=values, further=read_further(self.further)), key
 
 
 def read_quote(message: str, signature: str) -> Quote:
@@ -85,6 +97,24 @@ def read_pcrs(path: str) -> Mapping[str, Mapping[int, bytes]]:
         return parse_pcr_file(data)
 
 
+def read_further(paths: Mapping[str, str]) -> Mapping[str, Sequence[FurtherRecord]]:
+    """The records of further logs, by source."""
+    made = {}
+    for source, path in paths.items():
+        data = read(path, DEFAULT_LIMITS.log_size)
+        with about(path):
+            made[source] = FURTHER[source][1](data)
+    return made
+
+
+def read_joined(log: str, userspace_log: str | None) -> JoinedLog:
+    """The firmware's log with systemd's behind it, where that is given."""
+    firmware = read_log(log)
+    further = read_further({} if userspace_log is None else {"systemd": userspace_log})
+    with about(userspace_log or log):
+        return JoinedLog.of(firmware, further)
+
+
 @contextmanager
 def naming(files: EvidenceFiles) -> Iterator[None]:
     """Name the file that an :class:`~measlog.errors.EvidenceError` is about."""
@@ -102,5 +132,6 @@ def _culprit(files: EvidenceFiles, error: EvidenceError | FormatError) -> str:
     if isinstance(error, NonceError | SelectionError | PcrDigestError):
         return files.message
     if isinstance(error, ReplayError):
-        return files.log
+        logs = [files.log, *files.further.values()]
+        return ", ".join(logs[1:] if error.check.startswith("further") else logs)
     return files.message

@@ -8,19 +8,21 @@ that know their register, their digests and a text; who reads them is of no conc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, Self, overload
 
 from attrs import field, frozen
 from attrs.validators import instance_of
 
 from measlog.errors import ReplayError
+from measlog.formats.cursor import decode_text, encode_text
 from measlog.log.event import Event
 from measlog.log.eventlog import EventLog, ReplayedLog, compare_registers
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, Register, hash_constructor
 from measlog.replay.pcr import Bank
 
 if TYPE_CHECKING:
-    from measlog.records.base import Opaque
+    from measlog.records.base import Text
     from measlog.replay.digests import DigestCheck
 
 __all__ = ["SYSTEM_PCRS", "UNTYPED", "FurtherEvent", "FurtherRecord", "JoinedLog"]
@@ -64,14 +66,14 @@ class FurtherEvent(Event):
     @property
     def text(self) -> str:
         """What the record says was measured."""
-        return self.raw.decode("utf-8", "surrogatepass")
+        return decode_text(self.raw)
 
-    @property
-    def data(self) -> Opaque:
-        """The text's bytes: a further log has no event data."""
-        from measlog.records.base import Opaque  # noqa: PLC0415 - loaded when asked for, as in Event
+    @cached_property
+    def data(self) -> Text:
+        """The text: a further log has no event data."""
+        from measlog.records.base import Text  # noqa: PLC0415 - loaded when asked for, as in Event
 
-        return Opaque(raw=self.raw)
+        return Text(text=self.text, spans={"text": (0, len(self.raw))})
 
     def check(self, algorithm: str) -> DigestCheck:
         """``matches`` where the digest is that of the text, else ``not_derivable``: a record need not hold what was hashed."""
@@ -111,7 +113,7 @@ class JoinedLog(Sequence[Event]):
                         register=record.register,
                         type=UNTYPED,
                         digests=dict(record.digests),
-                        raw=record.text.encode("utf-8", "surrogatepass"),
+                        raw=encode_text(record.text),
                         source=source,
                     )
                 )

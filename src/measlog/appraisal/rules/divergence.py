@@ -185,6 +185,8 @@ def _explain_unified(observed: Measured, expected: PredictedEvent | None, said: 
     if isinstance(observed.event, FurtherEvent):
         code = "phase.order" if said in PHASES else "system.unexpected"
         return code, f"{observed.place} extended PCR 11 with {said!r}, where the boot has something else"
+    if expected is not None and expected.kind == "section" and observed.event.type != expected.type:
+        return "event.type", f"an event of type {observed.event.type.name} stands where a section is measured"
     if expected is not None and expected.kind == "section" and isinstance(observed.event.data, UkiSection):
         return "section.unknown", f"the section that the log calls {said!r} is not the release's {_quoted(expected)}"
     return "sequence.unexpected", "PCR 11 holds an event that the boot does not have there"

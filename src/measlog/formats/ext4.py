@@ -210,6 +210,11 @@ class Ext4Volume:
                 yield name, child
             place += length
 
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Path and bytes of every regular file, by path."""
+        for file in self.files():
+            yield file.path, self.read(file)
+
     def read(self, file: Ext4File) -> bytes:
         """All bytes of one of :meth:`files`."""
         return self._content(self._inode(file.inode, file.path), file.path)

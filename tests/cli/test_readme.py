@@ -40,7 +40,7 @@ def test_the_first_two_commands_are_one_line_each() -> None:
         assert (ROOT / script).is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/systemd.md"])
 def test_python_examples_run(page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
     examples = blocks((ROOT / page).read_text(), "python")

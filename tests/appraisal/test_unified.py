@@ -368,9 +368,8 @@ def test_the_sections_are_those_of_the_image_that_was_started() -> None:
     for number, section in enumerate(image.uki.sections):
         content = {alg: section.digests[NAMES[alg]] for alg in digests}
         change = then(change, at(11, 2 * number + 1, lambda e, content=content: [replace(e, digests=content)]))  # type: ignore[misc]
-    change = then(
-        change, at(9, 1, lambda e: [replace(e, digests={a: image.uki.sections[3].digests[NAMES[a]] for a in digests})])
-    )  # type: ignore[union-attr]
+    initrd = {alg: image.uki.sections[3].digests[NAMES[alg]] for alg in digests}
+    change = then(change, at(9, 1, lambda e: [replace(e, digests=initrd)]))
     result = appraise(change, manifests=[old, new])
     assert result.status == "affirming"
     assert ("uki", "2.0.0") in {(i.component, i.release) for i in result.identified}

@@ -66,7 +66,7 @@ def test_a_policy_that_leaves_pcr_11_open(measlog: Runner, copy: Path, tmp_path:
 
 def test_files_given_one_by_one(measlog: Runner, fixtures: Path) -> None:
     folder = fixtures / "uki"
-    words = [
+    words: list[str | Path] = [
         *("--log", folder / "binary_bios_measurements", "--quote", folder / "quote.msg"),
         *("--signature", folder / "quote.sig", "--ak", folder / "ak.pub", "--pcrs", folder / "quote.pcrs"),
         *("--nonce", (folder / "nonce.txt").read_text().strip(), "--manifest", folder / "manifest.dsse.json"),

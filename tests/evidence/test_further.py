@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
+from attrs import frozen
 
 import measlog as ml
+from fixtures.lab import userlogs
 from measlog.errors import EvidenceError, PcrDigestError, ReplayError, SelectionError
 from measlog.evidence import VerifiedEvidence
 from measlog.formats.tpm2 import parse_pcr_file
@@ -46,8 +48,8 @@ def evidence(
     return made, (folder / f"ak{suffix}.pub").read_bytes(), bytes.fromhex((folder / "nonce.txt").read_text())
 
 
-def verify(name: str = "uki", further: Records | None = None, **options: bool) -> VerifiedEvidence:
-    made, ak, nonce = evidence(name, further, **options)
+def verify(name: str = "uki", further: Records | None = None, *, pcrs: bool = True) -> VerifiedEvidence:
+    made, ak, nonce = evidence(name, further, pcrs=pcrs)
     return made.verify(ak=ak, nonce=nonce)
 
 
@@ -161,3 +163,32 @@ def test_the_firmwares_registers_stay_proven_beside_an_open_one() -> None:
     changed = ml.Evidence(log=other, quote=made.quote, pcrs=made.pcrs)
     with pytest.raises(EvidenceError, match="PCR 4"):
         changed.verify(ak=ak, nonce=nonce, open_ended=(10, 11))
+
+
+@frozen
+class Entry:
+    """An entry of another log, read by nothing of the library."""
+
+    register: Register
+    digests: Mapping[str, bytes]
+    text: str
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_three_logs_explain_every_register(name: str) -> None:
+    """IMA's log as the lab reads it: what the kernel extends is the hash of the template data (``ima_template.c``)."""
+    made, ak, nonce = evidence(name, records(name))
+    log = (FIXTURES / name / "binary_runtime_measurements").read_bytes()
+    entries = [
+        Entry(Register("pcr", pcr), {"sha256": hashlib.sha256(data).digest()}, template)
+        for pcr, _, template, data in userlogs.ima_entries(log)
+    ]
+    joined = ml.Evidence(log=made.log, quote=made.quote, further={**made.further, "ima": entries})
+    verified = joined.verify(ak=ak, nonce=nonce)
+    assert verified.unexplained == ()
+    history = verified.joined.history(Register("pcr", 10))
+    assert [e.source for e in history if isinstance(e, FurtherEvent)] == ["ima"] * len(entries)
+    for wrong in (entries[:-1], entries[::-1] if len(entries) > 1 else [], [*entries, entries[0]]):
+        changed = ml.Evidence(log=made.log, quote=made.quote, further={**made.further, "ima": wrong})
+        with pytest.raises(PcrDigestError):
+            changed.verify(ak=ak, nonce=nonce)

@@ -175,7 +175,7 @@ def test_limits_and_other_things() -> None:
 def extent(
     content: bytes, packed: bytes, compression: int, *, kind: int = 0, ram: int | None = None, encryption: int = 0
 ) -> bytes:
-    head = btrfs.FILE_EXTENT.build({
+    head: bytes = btrfs.FILE_EXTENT.build({
         "generation": 1,
         "ram_bytes": len(content) if ram is None else ram,
         "compression": compression,
@@ -220,9 +220,8 @@ def test_compressed_extents(compression: int, pack: object, size: int) -> None:
 
 
 def on_disk(**members: int) -> bytes:
-    return btrfs.FILE_EXTENT_DISK.build(
-        {"disk_bytenr": 4096, "disk_num_bytes": 4096, "offset": 0, "num_bytes": 4096} | members
-    )
+    known = {"disk_bytenr": 4096, "disk_num_bytes": 4096, "offset": 0, "num_bytes": 4096}
+    return bytes(btrfs.FILE_EXTENT_DISK.build(known | members))
 
 
 def test_holes_and_what_was_never_written_are_zeros() -> None:

@@ -17,6 +17,8 @@ from measlog.formats.blocks import BytesBlocks
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
+from measlog.interop.pcrlock import read_component, write_component
+from measlog.interop.systemdlog import read_userspace_log, write_userspace_log
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
@@ -150,6 +152,18 @@ def _fat(data: bytes) -> object:
     return volume
 
 
+def _userspace_log(data: bytes) -> object:
+    records = read_userspace_log(data)
+    assert read_userspace_log(write_userspace_log(records)) == records
+    return records
+
+
+def _component(data: bytes) -> object:
+    records = read_component(data)
+    assert read_component(write_component(records)) == records
+    return records
+
+
 TARGETS: Mapping[str, Target] = {
     "log": _log,
     "framing": _framing,
@@ -163,6 +177,8 @@ TARGETS: Mapping[str, Target] = {
     "quote": _quote,
     "pe": authenticode_digests,
     "fat": _fat,
+    "userspace_log": _userspace_log,
+    "pcrlock": _component,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
 }
 

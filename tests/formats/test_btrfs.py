@@ -24,6 +24,7 @@ from measlog.errors import FormatError, LimitExceededError, TruncatedError, Unsu
 from measlog.formats import btrfs
 from measlog.formats.blocks import BytesBlocks
 from measlog.formats.btrfs import BtrfsVolume
+from measlog.formats.inodes import InodeFile
 from measlog.limits import Limits
 
 FILES = {
@@ -192,7 +193,7 @@ def reading(size: int, extents: dict[int, bytes], data: bytes = b"") -> bytes:
     made._blocks = BytesBlocks(data)
     made._chunks = {0: (len(data), 0)}
     made._inodes = {300: btrfs._Inode(mode=0o100644, size=size, extents=extents)}
-    return made.read(btrfs.BtrfsFile(path="file", size=size, inode=300))
+    return made.read(InodeFile(path="file", size=size, inode=300))
 
 
 def zstd(content: bytes) -> bytes:
@@ -274,7 +275,7 @@ def test_a_bomb_of_extents_is_bounded() -> None:
     extents = dict.fromkeys(range(0, 16 << 20, 4096), raw)
     made._inodes = {300: btrfs._Inode(mode=0o100644, size=16 << 20, extents=extents)}
     with pytest.raises(LimitExceededError, match="bytes were read"):
-        made.read(btrfs.BtrfsFile(path="file", size=16 << 20, inode=300))
+        made.read(InodeFile(path="file", size=16 << 20, inode=300))
 
 
 @settings(max_examples=20, phases=[Phase.generate])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -16,14 +15,14 @@ from itertools import pairwise
 from typing import Any
 
 import construct as c
-from attrs import define, field, frozen
-from attrs.validators import instance_of
+from attrs import define, field
 
 from measlog.errors import FormatError, LimitExceededError, MissingExtraError, UnsupportedError
 from measlog.formats.blocks import Blocks
+from measlog.formats.inodes import InodeFile, walk_files
 from measlog.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["BtrfsFile", "BtrfsVolume"]
+__all__ = ["BtrfsVolume"]
 
 CLAUSE = "Linux btrfs_tree.h"
 
@@ -113,15 +112,6 @@ INODE, DIR_INDEX, EXTENT_DATA, ROOT, CHUNK_TYPE = 1, 96, 108, 132, 228
 SIZE_LIMIT = 16 << 20
 COMPRESSED_LIMIT = 128 << 10
 """What is compressed at a time (BTRFS_MAX_UNCOMPRESSED)."""
-
-
-@frozen(kw_only=True)
-class BtrfsFile:
-    """A regular file: ``path`` without leading slash, ``size`` in bytes, its inode's number."""
-
-    path: str = field(validator=instance_of(str))
-    size: int = field(validator=instance_of(int))
-    inode: int = field(validator=instance_of(int))
 
 
 @define
@@ -264,27 +254,17 @@ class BtrfsVolume:
                 inode.names.append(_name(one, data[shape.sizeof() :]))
         return found
 
-    def files(self) -> tuple[BtrfsFile, ...]:
+    def files(self) -> tuple[InodeFile, ...]:
         """Every regular file, by path."""
-        found: list[BtrfsFile] = []
-        seen = {ROOT_DIRECTORY}
-        pending = [("", ROOT_DIRECTORY, 1)]
-        while pending:
-            folder, number, depth = pending.pop()
-            if depth > self._limits.depth:
-                raise LimitExceededError(f"deeper than {self._limits.depth} folders", path=folder, clause=CLAUSE)
-            for name, child in self._inode(number, folder or "/").names:
-                one = self._inode(child, folder + name)
-                if stat.S_ISDIR(one.mode):
-                    if child in seen:
-                        raise FormatError("a directory that is there twice", path=folder + name, clause=CLAUSE)
-                    seen.add(child)
-                    pending.append((f"{folder}{name}/", child, depth + 1))
-                elif stat.S_ISREG(one.mode):
-                    found.append(BtrfsFile(path=folder + name, size=one.size, inode=child))
-                if len(found) + len(seen) > self._limits.fat_files:
-                    raise LimitExceededError(f"more than {self._limits.fat_files} files", path=folder, clause=CLAUSE)
-        return tuple(sorted(found, key=lambda file: file.path))
+
+        def look(number: int, path: str) -> tuple[int, int]:
+            inode = self._inode(number, path)
+            return inode.mode, inode.size
+
+        def names(number: int, path: str) -> list[tuple[str, int]]:
+            return self._inode(number, path).names
+
+        return walk_files(ROOT_DIRECTORY, look, names, limits=self._limits, clause=CLAUSE)
 
     def _inode(self, number: int, path: str) -> _Inode:
         inode = self._inodes.get(number)
@@ -297,7 +277,7 @@ class BtrfsVolume:
         for file in self.files():
             yield file.path, self.read(file)
 
-    def read(self, file: BtrfsFile) -> bytes:
+    def read(self, file: InodeFile) -> bytes:
         """All bytes of one of :meth:`files`; UnsupportedError where it has more than 16 MiB."""
         inode = self._inode(file.inode, file.path)
         if inode.size > min(SIZE_LIMIT, self._limits.file_size):

@@ -17,6 +17,7 @@ from measlog.appraisal.rules.boot_manager import started_images
 from measlog.appraisal.rules.command_line import explain_arguments
 from measlog.appraisal.rules.divergence import Followed, boot_score, complete_boot, identify, judge_following
 from measlog.appraisal.rules.oem import OEM_FILE, operator_settings
+from measlog.appraisal.rules.usr import judge_usr
 from measlog.registry import PCR_NAMES
 
 if TYPE_CHECKING:
@@ -156,16 +157,8 @@ class BootPaths:
             if component.role == "kernel"
         }
         for manifest, component in owners.values():
-            known = [usr for usr in manifest.usr if usr.root is not None and usr.root == component.verity_root]
-            if any(usr.status == "verified" for usr in known):
-                report.check("usr", f"the root of USR's hash tree, as it was computed for the manifest {manifest.name}")
-            elif manifest.usr and not self.allow_unchecked_usr:
-                report.find(
-                    "usr.unchecked",
-                    f"the manifest {manifest.name} was built without checking USR against the kernel's root hash",
-                )
-            else:
-                report.skip("usr", f"the manifest {manifest.name} says nothing about what the kernel's root hash binds")
+            roots = {component.verity_root}
+            judge_usr(manifest, roots, "kernel", report, allow_unchecked=self.allow_unchecked_usr)
 
     def _judge_variation(self, candidate: Candidate, report: Report) -> None:
         """What the policy admits by name is said, or refused."""

@@ -13,6 +13,7 @@ from measlog.appraisal.result import Severity
 from measlog.appraisal.rules.additions import judge_additions
 from measlog.appraisal.rules.boot_manager import started_images
 from measlog.appraisal.rules.divergence import Followed, boot_score, complete_boot, identify, judge_following
+from measlog.appraisal.rules.usr import judge_usr
 from measlog.errors import PolicyError
 from measlog.flatcar.unified import predict_unified, uki_root_hashes
 from measlog.reference.uki import PHASES
@@ -105,7 +106,8 @@ class UnifiedBoot:
         judge_additions(self.code, case, candidate.image, self.allowed_arguments, report)
         # 5. What the root hash in the command line binds was compared with it when the manifest was built.
         if any(c is candidate.image for f in followings for _, _, owners in f.matched for _, c in owners):
-            self._judge_usr(candidate, report)
+            roots = set(uki_root_hashes((candidate.image,)).values())
+            judge_usr(candidate.manifest, roots, "image", report, allow_unchecked=self.allow_unchecked_usr)
         identify(best, report)
 
     def _candidates(self, case: Case) -> Iterator[Candidate]:
@@ -125,21 +127,6 @@ class UnifiedBoot:
         return candidate, tuple(
             follow(candidate, pcr, images if pcr == 4 else case.history(pcr), case.bank) for pcr in registers
         )
-
-    def _judge_usr(self, candidate: _Unified, report: Report) -> None:
-        """The USR that the command line names: its contents are in no register, its root hash is in the image."""
-        manifest = candidate.manifest
-        roots = set(uki_root_hashes((candidate.image,)).values())
-        known = [usr for usr in manifest.usr if usr.root is not None and usr.root in roots]
-        if any(usr.status == "verified" for usr in known):
-            report.check("usr", f"the root of USR's hash tree, as it was computed for the manifest {manifest.name}")
-        elif manifest.usr and not self.allow_unchecked_usr:
-            report.find(
-                "usr.unchecked",
-                f"the manifest {manifest.name} was built without checking USR against the image's root hash",
-            )
-        else:
-            report.skip("usr", f"the manifest {manifest.name} says nothing about what the image's root hash binds")
 
 
 def boots_unified(case: Case) -> bool:

@@ -444,7 +444,7 @@ def test_an_unknown_image_is_judged_by_what_it_measured() -> None:
     assert codes(grub) == {"register.unexpected"}
 
 
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(st.randoms(use_true_random=False))
 def test_nothing_depends_on_how_registers_interleave(random: object) -> None:
     """A49: only the order within each register is bound by the quote."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read, read_log
+from measlog.cli.further import FURTHER, read_further
 from measlog.errors import (
     EvidenceError,
     FormatError,
@@ -21,16 +22,8 @@ from measlog.errors import (
 )
 from measlog.evidence import AttestationKey, Evidence, Quote
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_signature
-from measlog.interop.systemdlog import read_userspace_log
-from measlog.limits import DEFAULT_LIMITS
-from measlog.log import FurtherRecord, JoinedLog
 
-__all__ = ["FURTHER", "EvidenceFiles", "naming", "read_further", "read_joined", "read_key", "read_pcrs", "read_quote"]
-
-FURTHER: Mapping[str, tuple[str, Callable[[bytes], Sequence[FurtherRecord]]]] = {
-    "systemd": ("tpm2-measure.log", read_userspace_log),
-}
-"""The logs that the running system keeps, by source: the file's name in an evidence folder, and its reader."""
+__all__ = ["EvidenceFiles", "naming", "read_key", "read_pcrs", "read_quote"]
 
 
 @frozen(kw_only=True)
@@ -95,24 +88,6 @@ def read_pcrs(path: str) -> Mapping[str, Mapping[int, bytes]]:
     data = read(path, KEY_LIMIT)
     with about(path):
         return parse_pcr_file(data)
-
-
-def read_further(paths: Mapping[str, str]) -> Mapping[str, Sequence[FurtherRecord]]:
-    """The records of further logs, by source."""
-    made = {}
-    for source, path in paths.items():
-        data = read(path, DEFAULT_LIMITS.log_size)
-        with about(path):
-            made[source] = FURTHER[source][1](data)
-    return made
-
-
-def read_joined(log: str, userspace_log: str | None) -> JoinedLog:
-    """The firmware's log with systemd's behind it, where that is given."""
-    firmware = read_log(log)
-    further = read_further({} if userspace_log is None else {"systemd": userspace_log})
-    with about(userspace_log or log):
-        return JoinedLog.of(firmware, further)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from measlog.cli.errors import InputError
-from measlog.cli.evidence import read_joined
+from measlog.cli.files import read_log
+from measlog.cli.further import join_userspace
 from measlog.cli.options import USERSPACE_LOG, as_json, log_argument
 from measlog.cli.output import emit, emit_json
 from measlog.cli.spread import SpreadCommand
@@ -34,7 +35,7 @@ def replay(log: str, algorithms: tuple[str, ...], userspace_log: str | None, *, 
 
     A bank that was not named and cannot be replayed is listed with the reason; one that was named is an error then.
     """
-    history = read_joined(log, userspace_log)
+    history = join_userspace(read_log(log), userspace_log)
     banks: dict[str, Bank] = {}
     refused: dict[str, str] = {}
     for name in dict.fromkeys(algorithms or history.firmware.algorithms):

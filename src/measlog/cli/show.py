@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from measlog.cli.evidence import read_joined
+from measlog.cli.files import read_log
+from measlog.cli.further import join_userspace
 from measlog.cli.options import USERSPACE_LOG, as_json, log_argument
 from measlog.cli.output import emit, emit_json
 from measlog.cli.spread import SpreadCommand
@@ -29,8 +30,8 @@ def show(log: str, pcrs: tuple[int, ...], userspace_log: str | None, *, as_json:
     What is marked ~ is covered by no digest: whoever wrote the log can have written anything there. The numbers of
     --pcr are those of PCRs, in a CCEL those of RTMRs. Events of another log are named after what wrote it.
     """
-    joined = read_joined(log, userspace_log)
-    history = joined.firmware
+    history = read_log(log)
+    joined = join_userspace(history, userspace_log)
     bank = display_bank(history.algorithms)
     events = (e for e in joined if not pcrs or (e.register.kind in {"pcr", "rtmr"} and e.register.index in pcrs))
     if as_json:

@@ -32,7 +32,9 @@ from fixtures.attacks import forge  # noqa: E402
 from fixtures.attacks.catalogue import ATTACKS, good_boot  # noqa: E402
 from fixtures.attacks.model import NotApplicableError  # noqa: E402
 from tests.appraisal.test_arguments import with_oem  # noqa: E402
+from tests.appraisal.test_captures import lab_manifest  # noqa: E402
 from tests.bulk.fleets import VERDICT, Row, assert_equal, captures, columnar, machines, scalar, table, verifier  # noqa: E402
+from tests.conftest import FIXTURES  # noqa: E402
 
 SIGNER = ec.derive_private_key(0x5EED, ec.SECP256R1())
 NONCE = bytes(range(20))
@@ -165,6 +167,23 @@ def _edits(log: forge.ForgedLog) -> list[tuple[str, forge.ForgedLog]]:
         }
         made += [(f"{place} {name}", log.with_events((*before, *new, *behind))) for name, new in cases.items()]
     return made
+
+
+@pytest.mark.parametrize("names", [("uki",), ("flatcar-lab-good", "uki")])
+def test_unified_images(names: tuple[str, ...]) -> None:
+    """A table has no column for systemd's log: what the firmware's alone says of such boots is said alike."""
+    judge = ml.Verifier([lab_manifest(name) for name in names], policy=ml.policy.flatcar())
+    base = forge.ForgedLog.take_apart((FIXTURES / "uki" / "binary_bios_measurements").read_bytes())
+    logs = [base] * 3
+    last = {event.pcr: place for place, event in enumerate(base.events)}
+    for place in (last[4], last[9], last[11], last[12]):
+        event, before, behind = base.events[place], base.events[:place], base.events[place + 1 :]
+        for new in ([_hashed(event, b"other")], [replace(event, data=b"other")], [replace(event, pcr=13)]):
+            logs.append(base.with_events((*before, *new, *behind)))
+    rows = [_quoted(log) for log in logs]
+    # No phase is known of any of them; what stands first is told without an event.
+    assert "sequence.missing" in {code for _, code, *_ in columnar(rows, judge)}
+    assert_equal(rows, judge)
 
 
 def test_every_event_changed_in_every_way() -> None:
@@ -414,7 +433,7 @@ def test_the_policy_for_flatcar_is_known_rule_by_rule() -> None:
     """Were one not known, every machine would be appraised on its own, and nobody would notice but by the clock."""
     found = footprint(verifier(), "sha256")
     assert found is not None
-    assert found.whole == {4, 7, 8, 9, 14}
+    assert found.whole == {4, 7, 8, 9, 11, 12, 13, 14}
 
 
 def test_templates_compare_every_byte_that_counts() -> None:

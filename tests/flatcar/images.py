@@ -112,6 +112,7 @@ def disk(
     partitions: list[bytes] | None = None,
     usr: bytes = b"",
     attributes: int = 0x0101 << 48,
+    sectors: int = SECTORS,
 ) -> bytes:
     """A disk image: ESP with these files, USR-A with these bytes, USR-B empty."""
     if partitions is None:
@@ -123,7 +124,7 @@ def disk(
         ]
         for index, guid in ((2, USR_A), (3, USR_B)):
             partitions[index] = partitions[index][:16] + guid.bytes_le + partitions[index][32:]
-    image = bytearray(make_gpt(partitions, sectors=SECTORS))
+    image = bytearray(make_gpt(partitions, sectors=sectors))
     volume = _volume(tuple(files.items()))
     image[ESP_FIRST * 512 : ESP_FIRST * 512 + len(volume)] = volume
     image[USR_FIRST * 512 : USR_FIRST * 512 + len(usr)] = usr

@@ -330,6 +330,25 @@ def test_a_changed_configuration_is_another_grub_or_no_manifest(tmp_path: Path) 
     assert changed.grub.config == "#" + CONFIG[1:]
 
 
+def test_an_oem_partition_of_a_release_is_btrfs(tmp_path: Path) -> None:
+    config = b'set oem_id="qemu"\n'
+    source, volume = tmp_path / "source", tmp_path / "volume"
+    source.mkdir()
+    (source / "grub.cfg").write_bytes(config)
+    with volume.open("wb") as stream:
+        stream.truncate(110 << 20)
+    line: list[str | Path] = [images.tool("mkfs.btrfs"), "-q", "-L", "OEM", "--shrink", "--rootdir", source, volume]
+    subprocess.run(line, check=True, capture_output=True, timeout=60)
+    sectors = -(-volume.stat().st_size // 512)
+    oem = entry(10400, 10399 + sectors, "OEM")
+    size = 10400 + sectors + 2048
+    data = disk(esp_files(), partitions=[entry(64, 8255, "EFI-SYSTEM", kind=ESP), oem], sectors=size)
+    found = opened(tmp_path, patch(data, 10400 * 512, volume.read_bytes())).reference_manifest()
+    assert found.disk is not None
+    assert found.disk.listed == (1, 2)
+    assert [(f.path, f.text) for f in found.disk.files if f.partition == 2] == [("grub.cfg", config.decode())]
+
+
 def test_the_files_of_an_oem_partition_are_in_the_manifest(tmp_path: Path) -> None:
     config = b'set oem_id="qemu"\n'
     source, volume = tmp_path / "source", tmp_path / "volume"

@@ -60,6 +60,10 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
         if name == "tagged":
             found["trust_point"].append(data)
     found["device_path_text"] += _PATHS
+    found["userspace_log"].append((FIXTURES / "uki" / "tpm2-measure.log").read_bytes())
+    found["pcrlock"].append(
+        b'{"records":[{"pcr":11,"digests":[{"hashAlg":"sha1","digest":"%s"}],"content":{"a":[1]}}]}' % (b"5a" * 20)
+    )
     for scheme in ("", "-rsa"):
         attest, signature = (
             (_CAPTURE / f"quote{scheme}.msg").read_bytes(),

@@ -28,6 +28,8 @@ from measlog.interop.hcl import HclReport
 from measlog.interop.ima import ImaLog
 from measlog.interop.ima.allow import AllowList
 from measlog.interop.nitrotpm import NitroTpmDocument
+from measlog.interop.pcrlock import read_component, write_component
+from measlog.interop.systemdlog import read_userspace_log, write_userspace_log
 from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
@@ -215,6 +217,18 @@ def _cbor(data: bytes) -> object:
     return value
 
 
+def _userspace_log(data: bytes) -> object:
+    records = read_userspace_log(data)
+    assert read_userspace_log(write_userspace_log(records)) == records
+    return records
+
+
+def _component(data: bytes) -> object:
+    records = read_component(data)
+    assert read_component(write_component(records)) == records
+    return records
+
+
 TARGETS: Mapping[str, Target] = {
     "log": _log,
     "framing": _framing,
@@ -237,6 +251,8 @@ TARGETS: Mapping[str, Target] = {
     "go_tdx_guest": raw_quote,
     "hcl_report": _hcl,
     "nitrotpm": NitroTpmDocument.from_bytes,
+    "userspace_log": _userspace_log,
+    "pcrlock": _component,
     "gpt": lambda data: Gpt.read(BytesBlocks(data)),
     "ima": _ima,
     "ima_ascii": _ima_ascii,

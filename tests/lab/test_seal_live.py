@@ -1,14 +1,12 @@
 """The neighbours' own tools seal to predicted boots and open in them: clevis, systemd-cryptenroll, systemd-pcrlock.
 
-They come from Debian 13, in a root of its own made with debootstrap (kept in the cache; MEASLOG_TRIXIE names another
-place). The TPM is swtpm: a boot is made by extending the predicted events, which the tests of the lab prove to be those
+They come from Debian 13 (:mod:`tests.lab.trixie`). The TPM is swtpm: a boot is made by extending the predicted events, which the tests of the lab prove to be those
 of real boots. Needs root, for chroot.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -25,16 +23,13 @@ from measlog.reference.signing import SignedManifest
 from tests.conftest import FIXTURES
 from tests.flatcar.grub.captures import read_log
 from tests.flatcar.grub.manifests import manifest
-from tests.interop.swtpm import SoftwareTpm, need, software_tpm
+from tests.interop.swtpm import SoftwareTpm, software_tpm
+from tests.lab.trixie import trixie
 
 pytestmark = pytest.mark.lab
 
 PCRS = (4, 8, 9)
 EV_NO_ACTION = 3
-PACKAGES = (
-    "systemd", "systemd-cryptsetup", "cryptsetup-bin", "libtss2-tcti-swtpm0t64", "libtss2-esys-3.0.2-0t64",
-    "libtss2-rc0t64", "libtss2-mu-4.0.1-0t64", "clevis", "clevis-tpm2", "tpm2-tools",
-)  # fmt: skip
 PASSWORD = "measlog"
 # The kernel's resource manager is not there: what a tool leaves in the TPM is flushed when it ends, as that would do.
 WRAPPER = """#!/bin/sh
@@ -52,18 +47,7 @@ exec flock /run/measlog-tpm.lock /usr/bin/clevis-decrypt-tpm2 "$@"
 @pytest.fixture(scope="module")
 def root() -> Path:
     """Debian 13 with the tools."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root, for chroot")
-    place = Path(os.environ.get("MEASLOG_TRIXIE") or Path.home() / ".cache" / "measlog-lab" / "trixie")
-    if not (place / "usr/bin/systemd-cryptenroll").exists():
-        need("debootstrap")
-        place.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "trixie", str(place)],
-            check=True,
-            capture_output=True,
-            timeout=900,
-        )
+    place = trixie("usr/bin/systemd-cryptenroll")
     tools = place / "opt/flushing"
     tools.mkdir(parents=True, exist_ok=True)
     for tool in (place / "usr/bin").glob("tpm2_*"):

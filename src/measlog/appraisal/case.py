@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 from measlog.appraisal.paths import Predictions
-from measlog.log import Event
+from measlog.log import Event, FurtherEvent
 from measlog.registry import EventType, hash_constructor
 
 if TYPE_CHECKING:
@@ -30,8 +30,14 @@ class Measured:
 
     @property
     def index(self) -> int:
-        """The event's place in the log."""
+        """The event's place in the log; those of further logs count on behind the firmware's."""
         return self.event.index
+
+    @property
+    def place(self) -> str:
+        """Where the event is recorded, for messages."""
+        event = self.event
+        return f"{event.source}'s record {event.offset}" if isinstance(event, FurtherEvent) else f"event {event.index}"
 
 
 @frozen(kw_only=True, slots=False)
@@ -51,7 +57,7 @@ class Case:
     @cached_property
     def _by_pcr(self) -> Mapping[int, tuple[Measured, ...]]:
         found: dict[int, list[Measured]] = {}
-        for event in self.evidence.log:
+        for event in self.evidence.joined:
             if event.pcr is not None and event.type != EventType.EV_NO_ACTION:
                 found.setdefault(event.pcr, []).append(Measured(event=event, digest=event.digests[self.bank]))
         return {pcr: tuple(events) for pcr, events in found.items()}
@@ -66,8 +72,8 @@ class Case:
         return sorted({*self.evidence.values, *self._by_pcr})
 
     def quoted(self, pcr: int) -> bool:
-        """Whether the quote covers a register: only then its events are known to have happened."""
-        return pcr in self.evidence.values
+        """Whether the quote proves a register's events: it covers the register, whose value follows from the logs."""
+        return pcr in self.evidence.values and pcr not in self.evidence.open_ended
 
     def digest(self, data: bytes) -> bytes:
         """The digest of ``data`` in the verified bank."""

@@ -9,12 +9,12 @@ A rule that is not known here makes the footprint the whole log. A rule that sta
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from measlog.appraisal.policy import AllOf, AnyOf, UnsafeAcceptAll
+from measlog.appraisal.policy import UnsafeAcceptAll, leaves
 from measlog.appraisal.rules.banks import ConsistentBanks, HashedData, MeasuredBank, SoundLog
 from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import (
@@ -28,11 +28,11 @@ from measlog.appraisal.rules.boundaries import (
 )
 from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
+from measlog.appraisal.rules.unified import UnifiedBoot
 from measlog.registry import hash_constructor
 from measlog.replay.pcr import PCR_COUNT
 
 if TYPE_CHECKING:
-    from measlog.appraisal.rules.base import Rule
     from measlog.appraisal.verifier import Verifier
     from measlog.log import Event
 
@@ -43,6 +43,7 @@ _BLIND = (SoundLog, MeasuredBank, ConsistentBanks, Untouched, OpenEnded, UnsafeA
 _WHOLE: Mapping[type, frozenset[int]] = {
     SecureBoot: frozenset({4, 7}),
     BootPaths: frozenset({4, 8, 9, 14}),
+    UnifiedBoot: frozenset({4, 8, 9, 11, 12, 13, 14}),
 }
 
 
@@ -85,7 +86,7 @@ def footprint(verifier: Verifier, bank: str) -> Footprint | None:
     whole: frozenset[int] = frozenset()
     hashed: frozenset[int] = frozenset()
     telling: dict[int, set[bytes]] = {pcr: set() for pcr in range(PCR_COUNT)}
-    for rule in _leaves(verifier.policy.rule):
+    for rule in leaves(verifier.policy.rule):
         kind = type(rule)
         if kind in _WHOLE:
             whole |= _WHOLE[kind]
@@ -109,11 +110,3 @@ def footprint(verifier: Verifier, bank: str) -> Footprint | None:
         telling={pcr: frozenset(digests) for pcr, digests in telling.items() if pcr not in whole},
         hashed=hashed - whole,
     )
-
-
-def _leaves(rule: Rule) -> Iterator[Rule]:
-    if isinstance(rule, AllOf | AnyOf) and type(rule) in {AllOf, AnyOf}:
-        for inner in rule.rules:
-            yield from _leaves(inner)
-    else:
-        yield rule

@@ -121,7 +121,8 @@ class Candidate:
             mine = self.manifest.component("shim")
             lists = None if mine is None else (mine.mok_list, mine.mok_list_x)
             return lists == (component.mok_list, component.mok_list_x)
-        return component.role != "grub"
+        # A unified image is what PCR 11 has the sections of: each is a boot of its own.
+        return component.role not in {"grub", "uki"}
 
 
 def _digests(component: Component, expected: PredictedEvent, bank: str) -> tuple[bytes, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -15,6 +15,7 @@ from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
 from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
+from measlog.appraisal.rules.unified import PHASE_PATHS, UnifiedBoot, boots_unified
 from measlog.errors import PolicyError
 from measlog.replay.pcr import PCR_COUNT, RESETTABLE_PCRS
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case
     from measlog.flatcar.cmdline import ArgumentModel, ArgumentRule
 
-__all__ = ["AllOf", "AnyOf", "Policy", "UnsafeAcceptAll", "apply", "flatcar"]
+__all__ = ["AllOf", "AnyOf", "ByBootLoader", "Policy", "UnsafeAcceptAll", "apply", "flatcar", "leaves"]
 
 
 def _rules(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -111,6 +112,53 @@ class AnyOf:
         report.absorb(best)
 
 
+@frozen(kw_only=True)
+class ByBootLoader:
+    """The rule for machines that GRUB booted, or the one for unified kernel images, whichever manifests and log call for.
+
+    Where manifests describe both ways of booting, the log says which it was: a hint that costs an attacker nothing and
+    gains nothing, because each rule refuses what it cannot explain.
+    """
+
+    grub: Rule
+    unified: Rule
+    code: str = "by-boot-loader"
+    severity: Severity = "error"
+
+    def __attrs_post_init__(self) -> None:
+        for rule in self.rules:
+            _check_rule(rule)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Both rules."""
+        return self.grub, self.unified
+
+    @property
+    def sentence(self) -> str:
+        """The sentences of the rules."""
+        return " Or: ".join(rule.sentence for rule in self.rules)
+
+    @property
+    def registers(self) -> frozenset[int]:
+        """The registers that both rules require: what one of them does beyond that, it finds itself."""
+        return self.grub.registers & self.unified.registers
+
+    def appraise(self, case: Case, report: Report) -> None:
+        """Apply one of the rules."""
+        apply(self.unified if boots_unified(case) else self.grub, case, report)
+
+
+def leaves(rule: Rule) -> Iterator[Rule]:
+    """The single rules within a rule."""
+    if type(rule) in {AllOf, AnyOf, ByBootLoader}:
+        assert isinstance(rule, AllOf | AnyOf | ByBootLoader)
+        for inner in rule.rules:
+            yield from leaves(inner)
+    else:
+        yield rule
+
+
 @frozen
 class UnsafeAcceptAll:
     """Accepts whatever is put before it. For tests of plumbing, and nothing else."""
@@ -151,6 +199,11 @@ class Policy:
         """The registers that a quote must cover for this policy, ascending: pass them to ``Evidence.verify``."""
         return tuple(sorted(self.required | self.rule.registers))
 
+    @property
+    def open_ended(self) -> tuple[int, ...]:
+        """The registers that the policy leaves to the running system: pass them to ``Evidence.verify`` too."""
+        return tuple(sorted({pcr for rule in leaves(self.rule) if isinstance(rule, OpenEnded) for pcr in rule.pcrs}))
+
 
 def flatcar(
     *,
@@ -168,9 +221,10 @@ def flatcar(
     allow_silent_boot_manager: bool = False,
     allow_late_separator: bool = False,
     allow_unchecked_usr: bool = False,
+    phases: Iterable[str] = PHASE_PATHS,
     open_ended: Iterable[int] = (),
 ) -> Policy:
-    """The policy for Flatcar Container Linux booted by shim and GRUB.
+    """The policy for Flatcar Container Linux booted by shim and GRUB, or as a unified kernel image.
 
     Shim, GRUB and kernel are the manifests', in order; the commands in PCR 8, and with them each argument of the
     kernel, follow from the ``grub.cfg`` of the image, or are named here: ``oem_grub_cfg`` are the contents of OEM
@@ -182,10 +236,14 @@ def flatcar(
     (``allow_fallback``), a boot that provisions the machine with what Ignition finds, which nothing measures: whoever can
     write the ESP can ask for one again (``allow_first_boot``), a firmware that does not measure what it calls
     (``allow_silent_boot_manager``) or closes PCR 7 late (``allow_late_separator``). Manifests whose USR was not checked
-    are refused unless ``allow_unchecked_usr``. Registers that the running system goes on extending (10, 15) are accepted
+    are refused unless ``allow_unchecked_usr``.
+
+    Of a unified kernel image the sections are the manifest's, nothing is added to it but ``allowed_arguments``, and the
+    boot has come to one of ``phases`` (:data:`~measlog.appraisal.rules.unified.PHASE_PATHS`), which takes systemd's log
+    of its measurements among the evidence. Registers that the running system goes on extending (10, 15) are accepted
     with whatever the quote says where ``open_ended`` names them.
     """
-    open_ended = tuple(open_ended)
+    open_ended, allowed_arguments = tuple(open_ended), tuple(allowed_arguments)
     return Policy(
         name=f"flatcar, Secure Boot {'on' if secure_boot else 'off'}",
         rule=AllOf(
@@ -204,18 +262,32 @@ def flatcar(
                     allow_dma_disabled=allow_dma_disabled,
                     allow_late_separator=allow_late_separator,
                 ),
-                BootPaths(
-                    secure_boot=secure_boot,
-                    allowed_arguments=tuple(allowed_arguments),
-                    oem_grub_cfg=tuple(oem_grub_cfg),
-                    allow_boot_option_retries=allow_boot_option_retries,
-                    allow_fallback=allow_fallback,
-                    allow_first_boot=allow_first_boot,
-                    allow_silent_boot_manager=allow_silent_boot_manager,
-                    allow_unchecked_usr=allow_unchecked_usr,
-                    arguments=arguments,
+                ByBootLoader(
+                    grub=AllOf(
+                        (
+                            BootPaths(
+                                secure_boot=secure_boot,
+                                allowed_arguments=allowed_arguments,
+                                oem_grub_cfg=tuple(oem_grub_cfg),
+                                allow_boot_option_retries=allow_boot_option_retries,
+                                allow_fallback=allow_fallback,
+                                allow_first_boot=allow_first_boot,
+                                allow_silent_boot_manager=allow_silent_boot_manager,
+                                allow_unchecked_usr=allow_unchecked_usr,
+                                arguments=arguments,
+                            ),
+                            Untouched((11, 12, 13)),
+                        )
+                    ),
+                    unified=UnifiedBoot(
+                        secure_boot=secure_boot,
+                        phases=tuple(phases),
+                        allowed_arguments=allowed_arguments,
+                        allow_boot_option_retries=allow_boot_option_retries,
+                        allow_silent_boot_manager=allow_silent_boot_manager,
+                        allow_unchecked_usr=allow_unchecked_usr,
+                    ),
                 ),
-                Untouched((11, 12, 13)),
                 Platform(),
                 *([OpenEnded(tuple(open_ended))] if open_ended else []),
             )

@@ -28,6 +28,7 @@ from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
 from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
+from measlog.appraisal.rules.unified import UnifiedBoot
 from measlog.errors import PolicyError
 
 __all__ = ["FORMAT", "load_policy"]
@@ -46,6 +47,7 @@ _RULES: Mapping[str, type[Any]] = {
     "platform": Platform,
     "secure-boot": SecureBoot,
     "separators": Separators,
+    "unified-boot": UnifiedBoot,
     "unsafe-accept-all": UnsafeAcceptAll,
     "untouched": Untouched,
 }
@@ -114,6 +116,7 @@ _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "oem_grub_cfg": _scripts,
     "open_ended": _registers,
     "pcrs": _registers,
+    "phases": _texts,
     "secure_boot": _boolean,
     "severity": _severity,
 }

@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from measlog.appraisal.result import Check, Finding, Identified, NotCovered, Status
 from measlog.errors import ReplayError, SelectionError
-from measlog.log import EventLog
+from measlog.log import EventLog, JoinedLog
 from measlog.replay.pcr import PCR_COUNT
 
 __all__ = ["UnquotedLog", "UnquotedResult"]
@@ -60,6 +60,16 @@ class UnquotedLog:
             raise ReplayError(f"the log explains none of the {bank} registers", check="nothing-compared")
         values = {pcr: bank_values[pcr] if pcr in bank_values else bank_values.reset_value(pcr) for pcr in assumed}
         return cls(log=log, bank=bank, values=MappingProxyType(values))
+
+    @property
+    def joined(self) -> JoinedLog:
+        """The log alone: nothing is known of what the running system recorded."""
+        return JoinedLog(firmware=self.log)
+
+    @property
+    def open_ended(self) -> frozenset[int]:
+        """None: no register is known to hold anything but what the log gives."""
+        return frozenset()
 
     @property
     def unexplained(self) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from measlog.cli.errors import about
 from measlog.cli.evidence import EvidenceFiles, naming
 from measlog.cli.files import KEY_LIMIT, read
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
-from measlog.cli.options import FILE, HEX
+from measlog.cli.options import FILE, HEX, USERSPACE_LOG
 from measlog.cli.policy import NAMES, choose_policy
 from measlog.evidence import AttestationKey, Evidence, VerifiedEvidence
 from measlog.evidence.trust import verify_ak_certificate
@@ -35,6 +35,7 @@ _OPTIONS = (
     click.option("--ak-chain", type=FILE, metavar="PEM", help="Certificates of the AK, its own first."),
     click.option("--ak-roots", type=FILE, metavar="PEM", help="Roots that the AK's certificates must end in."),
     click.option("--pcrs", type=FILE, metavar="FILE", help="Register values (tpm2_quote -o)."),
+    USERSPACE_LOG,
     click.option("--nonce", type=HEX, required=True, metavar="HEX", help="The nonce that you sent."),
     click.option(
         "--manifest",
@@ -90,7 +91,13 @@ class Case:
     def verify(self) -> VerifiedEvidence:
         """The evidence, verified; the error names the file that it is about."""
         with naming(self.files):
-            return self.evidence.verify(ak=self.key, nonce=self.nonce, bank=self.bank, required=self.policy.quoted)
+            return self.evidence.verify(
+                ak=self.key,
+                nonce=self.nonce,
+                bank=self.bank,
+                required=self.policy.quoted,
+                open_ended=self.policy.open_ended,
+            )
 
     def appraise(self, verified: VerifiedEvidence) -> AppraisalResult:
         """The verdict; an error, which is about what the manifests demand, names them."""
@@ -110,6 +117,7 @@ class Request:
     ak_chain: str | None
     ak_roots: str | None
     pcrs: str | None
+    userspace_log: str | None
     nonce: bytes = field(repr=False)
     manifests: tuple[str, ...]
     keys: tuple[str, ...]
@@ -155,16 +163,16 @@ class Request:
         parts = {"--log": self.log, "--quote": self.message, "--signature": self.signature, "--ak": self.ak}
         given = [name for name, value in parts.items() if value is not None]
         if self.folder is not None:
-            if given or self.pcrs is not None:
-                raise click.UsageError(
-                    f"Give either FOLDER or {given[0] if given else '--pcrs'} and the like, not both."
-                )
+            given += [n for n, v in (("--pcrs", self.pcrs), ("--userspace-log", self.userspace_log)) if v is not None]
+            if given:
+                raise click.UsageError(f"Give either FOLDER or {given[0]} and the like, not both.")
             return EvidenceFiles.of_folder(self.folder)
         missing = [name for name, value in parts.items() if value is None]
         if missing:
             raise click.UsageError(f"Give a FOLDER, or all files: {', '.join(missing)} missing.")
         log, message, signature, ak = (value or "" for value in parts.values())
-        return EvidenceFiles(log=log, message=message, signature=signature, key=ak, pcrs=self.pcrs)
+        further = {} if self.userspace_log is None else {"systemd": self.userspace_log}
+        return EvidenceFiles(log=log, message=message, signature=signature, key=ak, pcrs=self.pcrs, further=further)
 
     def _references(self) -> tuple[ReferenceManifest, ...]:
         if self.unsigned:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from attrs import frozen
+from attrs import field, frozen
 
 from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read, read_log
+from measlog.cli.further import FURTHER, read_further
 from measlog.cli.options import HEX
 from measlog.errors import (
     EvidenceError,
@@ -37,21 +38,25 @@ class EvidenceFiles:
     signature: str
     key: str
     pcrs: str | None = None
+    further: Mapping[str, str] = field(factory=dict)
+    """Files of further logs, by source."""
 
     @classmethod
     def of_folder(cls, folder: str) -> EvidenceFiles:
-        """The files of an evidence folder; ``quote.pcrs`` is there where it is needed."""
+        """The files of an evidence folder; ``quote.pcrs`` and further logs are there where they are needed."""
         base = Path(folder)
         with about(folder):
             if not base.is_dir():
                 raise InputError(f"{folder}: " + ("is not a folder" if base.exists() else "No such file or directory"))
             pcrs = base / "quote.pcrs"
+            further = {source: base / name for source, (name, _) in FURTHER.items()}
             return cls(
                 log=str(base / "binary_bios_measurements"),
                 message=str(base / "quote.msg"),
                 signature=str(base / "quote.sig"),
                 key=str(base / "ak.pub"),
                 pcrs=str(pcrs) if pcrs.exists() else None,
+                further={source: str(path) for source, path in further.items() if path.exists()},
             )
 
     def read(self, bank: str) -> tuple[Evidence, AttestationKey]:
@@ -60,7 +65,7 @@ class EvidenceFiles:
         key = read_key(self.key)
         quote = read_quote(self.message, self.signature, key)
         values = None if self.pcrs is None else read_pcrs(self.pcrs, quote).get(bank)
-        return Evidence(log=log, quote=quote, pcrs=values), key
+        return Evidence(log=log, quote=quote, pcrs=values, further=read_further(self.further)), key
 
 
 def read_quote(message: str, signature: str, key: AttestationKey) -> Quote:
@@ -104,7 +109,8 @@ def _culprit(files: EvidenceFiles, error: EvidenceError | FormatError) -> str:
     if isinstance(error, NonceError | SelectionError | PcrDigestError):
         return files.message
     if isinstance(error, ReplayError):
-        return files.log
+        logs = [files.log, *files.further.values()]
+        return ", ".join(logs[1:] if error.check.startswith("further") else logs)
     return files.message
 
 

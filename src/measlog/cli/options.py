@@ -8,12 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FILE", "HEX", "as_json", "log_argument"]
+__all__ = ["FILE", "HEX", "USERSPACE_LOG", "as_json", "log_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=str, readable=False)
 """A path as given: whether it can be read is found out by reading it."""
+
+USERSPACE_LOG = click.option(
+    "--userspace-log", type=FILE, metavar="FILE", help="systemd's log of its measurements, behind the firmware's."
+)
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from measlog.appraisal.policy import AllOf, AnyOf, Policy, flatcar
+from measlog.appraisal.policy import Policy, flatcar, leaves
 from measlog.appraisal.policy_file import load_policy
 from measlog.appraisal.rules.base import Rule
 from measlog.cli.errors import InputError, about
@@ -45,6 +45,4 @@ def policy_text(name: str) -> bytes:
 
 def rule_sentences(rule: Rule) -> dict[str, str]:
     """What each single rule within ``rule`` demands, by the rule's code."""
-    if isinstance(rule, AllOf | AnyOf):
-        return {code: text for inner in rule.rules for code, text in rule_sentences(inner).items()}
-    return {rule.code: rule.sentence}
+    return {leaf.code: leaf.sentence for leaf in leaves(rule)}

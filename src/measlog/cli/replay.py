@@ -6,7 +6,8 @@ import click
 
 from measlog.cli.errors import InputError
 from measlog.cli.files import read_log
-from measlog.cli.options import as_json, log_argument
+from measlog.cli.further import join_userspace
+from measlog.cli.options import USERSPACE_LOG, as_json, log_argument
 from measlog.cli.output import emit, emit_json
 from measlog.cli.spread import SpreadCommand
 from measlog.errors import ReplayError
@@ -27,16 +28,17 @@ __all__ = ["replay"]
     multiple=True,
     help="Only this bank; all of the log's unless given.",
 )
+@USERSPACE_LOG
 @as_json
-def replay(log: str, algorithms: tuple[str, ...], *, as_json: bool) -> None:
+def replay(log: str, algorithms: tuple[str, ...], userspace_log: str | None, *, as_json: bool) -> None:
     """The register values that follow from LOG.
 
     A bank that was not named and cannot be replayed is listed with the reason; one that was named is an error then.
     """
-    history = read_log(log)
+    history = join_userspace(read_log(log), userspace_log)
     banks: dict[str, Bank] = {}
     refused: dict[str, str] = {}
-    for name in dict.fromkeys(algorithms or history.algorithms):
+    for name in dict.fromkeys(algorithms or history.firmware.algorithms):
         try:
             banks[name] = history.replay(name)
         except ReplayError as error:

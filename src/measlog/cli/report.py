@@ -101,6 +101,7 @@ def _command(request: Request) -> str:
         ("--signature", request.signature),
         ("--ak", request.ak),
         ("--pcrs", request.pcrs),
+        ("--userspace-log", request.userspace_log),
         ("--ak-chain", request.ak_chain),
         ("--ak-roots", request.ak_roots),
         ("--nonce", request.nonce.hex()),
@@ -127,6 +128,7 @@ def _inputs(request: Request, case: Case) -> list[InputFile]:
         ("attestation key", files.key),
     ]
     named += [("registers", files.pcrs)] if files.pcrs is not None else []
+    named += [(f"{source}'s log", path) for source, path in files.further.items()]
     named += [("manifest", path) for path in request.manifests]
     named += [("manifest key", path) for path in request.keys]
     named += [("baseline", path) for path in request.baselines]

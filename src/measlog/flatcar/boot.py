@@ -55,10 +55,11 @@ class PredictedEvent:
     """An event that a boot will make.
 
     ``kind`` says who makes it and why: ``action``, ``separator``, ``image`` (register 4), ``command``, ``cmdline``
-    (register 8), ``file``, ``options`` (register 9), ``mok`` (register 14), ``platform`` (taken from a log). ``text`` is
-    what was hashed, where that is text, else the name of what was measured, which no digest covers. ``data`` is the
-    event's data in the log where it is known. ``digests`` has every bank that can be computed: none of a text that is open.
-    ``arguments`` are the rules that such a command line will keep, at the place of ``{arguments}`` in its text.
+    (register 8), ``file``, ``options`` (register 9), ``section``, ``phase`` (register 11), ``mok`` (register 14),
+    ``platform`` (taken from a log). ``text`` is what was hashed, where that is text, else the name of what was measured,
+    which no digest covers. ``data`` is the event's data in the log where it is known. ``digests`` has every bank that
+    can be computed: none of a text that is open. ``arguments`` are the rules that such a command line will keep, at the
+    place of ``{arguments}`` in its text.
     """
 
     pcr: int

@@ -11,6 +11,7 @@ from attrs.validators import deep_iterable, instance_of, optional
 from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.verity import embedded_root_hash
 from measlog.formats.blocks import Blocks, Window
+from measlog.formats.btrfs import BtrfsVolume
 from measlog.formats.ext4 import Ext4Volume
 from measlog.formats.fat import FatFile, FatVolume
 from measlog.formats.filesystems import identify_filesystem
@@ -114,20 +115,24 @@ def read_esp(volume: FatVolume, number: int, *, limits: Limits = DEFAULT_LIMITS,
     return EspContents(arch=arch, files=tuple(files), components=tuple(components), grub=grub)
 
 
+_VOLUMES: Mapping[str, type[Ext4Volume | BtrfsVolume]] = {"ext4": Ext4Volume, "btrfs": BtrfsVolume}
+
+
 def read_oem(
     partitions: tuple[Partition, ...], gpt: Gpt, blocks: Blocks, *, limits: Limits = DEFAULT_LIMITS
 ) -> tuple[int, tuple[DiskFile, ...]] | None:
-    """The OEM partition's number and files, None where there is none or its file system is not read (btrfs is not).
+    """The OEM partition's number and files, None where there is none or its file system is not read.
 
-    FormatError with the file's path where the file system is damaged.
+    That of a release is btrfs; ext4 is read too. What these readers do not read (several devices, files of more than
+    16 MiB) leaves the partition unread, and what GRUB does with it unknown. FormatError with the file's path where the file system is damaged.
     """
-    row = next((one for one in partitions if one.label == "OEM" and one.filesystem == "ext4"), None)
+    row = next((one for one in partitions if one.label == "OEM" and one.filesystem in _VOLUMES), None)
     if row is None:
         return None
     entry = next(one for one in gpt.partitions if one.number == row.number)
     try:
-        volume = Ext4Volume(Window(blocks, entry.start, entry.size), limits=limits)
-        found = [_oem_file(row.number, file.path, volume.read(file)) for file in volume.files()]
+        volume = _VOLUMES[row.filesystem or ""](Window(blocks, entry.start, entry.size), limits=limits)
+        found = [_oem_file(row.number, path, data) for path, data in volume.contents()]
     except UnsupportedError:
         return None
     except ManifestError as error:

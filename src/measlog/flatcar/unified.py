@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from uuid import UUID
 
+from measlog.flatcar.boot import CALLING, PredictedBoot, PredictedEvent, action, hashes, image, mok_events, separator
 from measlog.flatcar.registers import NOT_COVERED
+from measlog.log.joined import UNTYPED
 from measlog.reference.manifest import BootPath, Component, ExpectedEvent, ReferenceManifest
 from measlog.registry import EventType
 
-__all__ = ["UKI_COVERS", "UKI_NOT_COVERED", "uki_boot_paths", "uki_root_hashes"]
+__all__ = ["UKI_COVERS", "UKI_NOT_COVERED", "predict_unified", "uki_boot_paths", "uki_root_hashes"]
 
 UKI_COVERS: Mapping[int, str] = {
     4: "shim, systemd-boot and the unified kernel image; the kernel inside it where Secure Boot is off",
@@ -44,18 +46,77 @@ def uki_boot_paths(manifest: ReferenceManifest) -> tuple[BootPath, ...]:
     """For each unified image the boot with Secure Boot on and off."""
     before = [one for role in ("shim", "systemd-boot") if (one := manifest.component(role)) is not None]
     paths = []
-    for image in manifest.components:
-        if image.uki is None:
+    for one in manifest.components:
+        if one.uki is None:
             continue
         for secure in (True, False):
-            events = [_program(one.path, one.authenticode) for one in (*before, image)]
-            for name, values in image.uki.events():
-                events.append(ExpectedEvent(pcr=11, type=EventType.EV_IPL, text=name, digests=values))
-            if not secure and image.uki.kernel_authenticode is not None:
-                events.append(_program(f"{image.path} .linux", image.uki.kernel_authenticode))
-            state = "on" if secure else "off"
-            paths.append(BootPath(name=f"{image.path}, Secure Boot {state}", secure_boot=secure, events=tuple(events)))
+            events = [_program(program.path, program.authenticode) for program in (*before, one)]
+            for section, values in one.uki.events():
+                events.append(ExpectedEvent(pcr=11, type=EventType.EV_IPL, text=section, digests=values))
+            if not secure and one.uki.kernel_authenticode is not None:
+                events.append(_program(f"{one.path} .linux", one.uki.kernel_authenticode))
+            name = path_name(one, secure_boot=secure)
+            paths.append(BootPath(name=name, secure_boot=secure, events=tuple(events)))
     return tuple(paths)
+
+
+def predict_unified(
+    manifest: ReferenceManifest, component: Component, *, secure_boot: bool, phases: tuple[str, ...]
+) -> PredictedBoot:
+    """The boot of a unified image up to the last of ``phases``: registers 4, 11 and 14, as far as the image decides them.
+
+    The command line in register 12 and the kernel's record in register 9 depend on the versions of loader and kernel.
+    """
+    assert component.uki is not None
+    unknown: dict[int, str] = {}
+    events = [action(4, CALLING), separator(4)]
+    shim, loader = manifest.component("shim"), manifest.component("systemd-boot")
+    if shim is None:
+        unknown[14] = "no shim: nobody measures the lists of machine owner keys"
+    else:
+        mok, reason = mok_events(shim)
+        events += [image(shim), *mok]
+        if reason is not None:
+            unknown[14] = reason
+    events += [image(one) for one in (loader, component) if one is not None]
+    for name, values in component.uki.events():
+        data = f"{name}\0".encode("utf-16-le")
+        text = name.encode()
+        events.append(
+            PredictedEvent(pcr=11, kind="section", type=EventType.EV_IPL, text=text, data=data, digests=values)
+        )
+    if not secure_boot and component.uki.kernel_authenticode is not None:
+        inner = f"{component.path} .linux".encode()
+        events.append(
+            PredictedEvent(
+                pcr=4,
+                kind="image",
+                type=EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
+                text=inner,
+                digests=component.uki.kernel_authenticode,
+            )
+        )
+    words = [phase.encode() for phase in phases]
+    events += [PredictedEvent(pcr=11, kind="phase", type=UNTYPED, text=w, digests=hashes(w)) for w in words]
+    return PredictedBoot(
+        name=path_name(component, secure_boot=secure_boot),
+        slot=None,
+        chosen=None,
+        first_boot=False,
+        secure_boot=secure_boot,
+        oem=False,
+        release=manifest.release or manifest.name,
+        bootloader=manifest.release or manifest.name,
+        outcome="kernel",
+        events=tuple(events),
+        pcrs={},
+        unknown=unknown,
+    )
+
+
+def path_name(component: Component, *, secure_boot: bool) -> str:
+    """What the boot of a unified image is called."""
+    return f"{component.path}, Secure Boot {'on' if secure_boot else 'off'}"
 
 
 def _program(name: str, values: Mapping[str, bytes]) -> ExpectedEvent:

@@ -5,19 +5,18 @@ Linux ``Documentation/filesystems/ext4``. A block belongs to one file here; tree
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from typing import Any
 
 import construct as c
-from attrs import field, frozen
-from attrs.validators import instance_of
+from attrs import frozen
 
 from measlog.errors import FormatError, LimitExceededError, UnsupportedError
 from measlog.formats.blocks import Blocks
+from measlog.formats.inodes import InodeFile, walk_files
 from measlog.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Ext4File", "Ext4Volume"]
+__all__ = ["Ext4Volume"]
 
 CLAUSE = "Linux ext4 documentation"
 
@@ -59,15 +58,6 @@ BIT64, RECOVER = 0x80, 0x4
 EXTENTS_FLAG = 0x80000
 ROOT_INODE = 2
 SIZE_LIMIT = 16 << 20
-
-
-@frozen(kw_only=True)
-class Ext4File:
-    """A regular file: ``path`` without leading slash, ``size`` in bytes, its inode's number."""
-
-    path: str = field(validator=instance_of(str))
-    size: int = field(validator=instance_of(int))
-    inode: int = field(validator=instance_of(int))
 
 
 @frozen(kw_only=True)
@@ -167,30 +157,17 @@ class Ext4Volume:
             for offset in range(min(leaf.ee_len, max(count - leaf.ee_block, 0))):
                 yield leaf.ee_block + offset, (leaf.ee_start_hi << 32 | leaf.ee_start_lo) + offset
 
-    def files(self) -> tuple[Ext4File, ...]:
+    def files(self) -> tuple[InodeFile, ...]:
         """Every regular file, by path."""
-        found: list[Ext4File] = []
-        seen = {ROOT_INODE}
-        pending = [("", ROOT_INODE, 1)]
-        while pending:
-            folder, number, depth = pending.pop()
-            if depth > self._limits.depth:
-                raise LimitExceededError(f"deeper than {self._limits.depth} folders", path=folder, clause=CLAUSE)
-            inode = self._inode(number, folder)
-            if not stat.S_ISDIR(inode.mode):
-                raise FormatError("is no directory", path=folder or "/", clause=CLAUSE)
-            for name, child in self._names(self._content(inode, folder or "/"), folder):
-                one = self._inode(child, folder + name)
-                if stat.S_ISDIR(one.mode):
-                    if child in seen:
-                        raise FormatError("a directory that is there twice", path=folder + name, clause=CLAUSE)
-                    seen.add(child)
-                    pending.append((f"{folder}{name}/", child, depth + 1))
-                elif stat.S_ISREG(one.mode):
-                    found.append(Ext4File(path=folder + name, size=one.size, inode=child))
-                if len(found) + len(seen) > self._limits.fat_files:
-                    raise LimitExceededError(f"more than {self._limits.fat_files} files", path=folder, clause=CLAUSE)
-        return tuple(sorted(found, key=lambda file: file.path))
+
+        def look(number: int, path: str) -> tuple[int, int]:
+            inode = self._inode(number, path)
+            return inode.mode, inode.size
+
+        def names(number: int, path: str) -> Iterator[tuple[str, int]]:
+            return self._names(self._content(self._inode(number, path), path), path)
+
+        return walk_files(ROOT_INODE, look, names, limits=self._limits, clause=CLAUSE)
 
     @staticmethod
     def _names(data: bytes, folder: str) -> Iterator[tuple[str, int]]:
@@ -200,16 +177,19 @@ class Ext4Volume:
             length = int.from_bytes(data[place + 4 : place + 6], "little")
             size = data[place + 6]
             if length < 8 or length % 4 or place + length > len(data) or 8 + size > length:
-                raise FormatError(
-                    f"a damaged entry at byte {place} of the directory", path=folder or "/", clause=CLAUSE
-                )
+                raise FormatError(f"a damaged entry at byte {place} of the directory", path=folder, clause=CLAUSE)
             name = data[place + 8 : place + 8 + size].decode("utf-8", "backslashreplace")
             if child and name not in {".", ".."}:
                 if not name or "/" in name or "\0" in name:
-                    raise FormatError(f"the name {name!r} is none", path=folder or "/", clause=CLAUSE)
+                    raise FormatError(f"the name {name!r} is none", path=folder, clause=CLAUSE)
                 yield name, child
             place += length
 
-    def read(self, file: Ext4File) -> bytes:
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Path and bytes of every regular file, by path."""
+        for file in self.files():
+            yield file.path, self.read(file)
+
+    def read(self, file: InodeFile) -> bytes:
         """All bytes of one of :meth:`files`."""
         return self._content(self._inode(file.inode, file.path), file.path)

@@ -2,5 +2,6 @@
 
 from measlog.log.event import Event
 from measlog.log.eventlog import Anomaly, EventLog, ReplayedLog
+from measlog.log.joined import FurtherEvent, FurtherRecord, JoinedLog
 
-__all__ = ["Anomaly", "Event", "EventLog", "ReplayedLog"]
+__all__ = ["Anomaly", "Event", "EventLog", "FurtherEvent", "FurtherRecord", "JoinedLog", "ReplayedLog"]

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from measlog.formats.framing import Filler, SpecIdHeader
+    from measlog.log.joined import FurtherEvent, JoinedLog
 
-__all__ = ["Anomaly", "EventLog", "ReplayedLog"]
+__all__ = ["Anomaly", "EventLog", "ReplayedLog", "compare_registers"]
 
 _NO_ACTION = EventType.EV_NO_ACTION.value
 _NO_REGISTER = 0xFFFFFFFF
@@ -205,30 +206,35 @@ class EventLog(Sequence[Event]):
         Raises :class:`~measlog.errors.ReplayError`, which names each register that differs.
         """
         bank = self.replay(algorithm)
-        # 1. Something must be compared (A41: nothing passes because nothing was checked).
-        if not values:
-            raise ReplayError("no register values were given to compare the log with", check="nothing-compared")
-        size = ALGORITHMS_BY_NAME[algorithm].size
-        count = PCR_COUNT if bank.kind == "pcr" else _RTMR_COUNT
-        problems = []
-        for index in sorted(values):
-            value = values[index]
-            name = f"{bank.kind.upper()} {index}"
-            # 2. Index and length are those of the bank (A13, A18: no value is taken for another's).
-            if not 0 <= index < count:
-                problems.append(f"{name} does not exist")
-            elif len(value) != size:
-                problems.append(f"{name} is given with {len(value)} bytes, {algorithm} has {size}")
-            # 3. Each value is what the log replays to (A36), or the start value where the log is silent (A22).
-            elif index in bank and bank[index] != value:
-                problems.append(f"{name} is {value.hex()}, the log gives {bank[index].hex()}")
-            elif index not in bank and bank.reset_value(index) != value:
-                problems.append(f"{name} is {value.hex()}, but the log has no event for it")
-        if problems:
-            raise ReplayError(
-                f"the log does not give the {algorithm} registers: " + "; ".join(problems), check="replay"
-            )
+        compare_registers(bank, values)
         return ReplayedLog._proven(self, bank, values)  # noqa: SLF001 - the one place that makes it
+
+
+def compare_registers(bank: Bank, values: Mapping[int, bytes]) -> None:
+    """Raise :class:`~measlog.errors.ReplayError`, which names each register that is not as ``bank`` has it."""
+    # 1. Something must be compared (A41: nothing passes because nothing was checked).
+    if not values:
+        raise ReplayError("no register values were given to compare the log with", check="nothing-compared")
+    size = ALGORITHMS_BY_NAME[bank.algorithm].size
+    count = PCR_COUNT if bank.kind == "pcr" else _RTMR_COUNT
+    problems = []
+    for index in sorted(values):
+        value = values[index]
+        name = f"{bank.kind.upper()} {index}"
+        # 2. Index and length are those of the bank (A13, A18: no value is taken for another's).
+        if not 0 <= index < count:
+            problems.append(f"{name} does not exist")
+        elif len(value) != size:
+            problems.append(f"{name} is given with {len(value)} bytes, {bank.algorithm} has {size}")
+        # 3. Each value is what the log replays to (A36), or the start value where the log is silent (A22).
+        elif index in bank and bank[index] != value:
+            problems.append(f"{name} is {value.hex()}, the log gives {bank[index].hex()}")
+        elif index not in bank and bank.reset_value(index) != value:
+            problems.append(f"{name} is {value.hex()}, but the log has no event for it")
+    if problems:
+        raise ReplayError(
+            f"the log does not give the {bank.algorithm} registers: " + "; ".join(problems), check="replay"
+        )
 
 
 def _register(kind: str, index: int) -> Register:
@@ -264,7 +270,7 @@ _PROOF = object()
 @final
 @frozen(kw_only=True, init=False, eq=False, getstate_setstate=False)
 class ReplayedLog:
-    """A log that agrees with given register values. Only :meth:`EventLog.verify_pcrs` makes one.
+    """A log that agrees with given register values. Only the ``verify_pcrs`` of event logs and joined logs makes one.
 
     It does not say where the values come from: that is what :class:`measlog.VerifiedEvidence` is for.
     """
@@ -273,21 +279,40 @@ class ReplayedLog:
     bank: Bank = field(repr=False)
     values: Mapping[int, bytes] = field(repr=False)
     """The register values that were given and found to agree, by index."""
+    further: tuple[FurtherEvent, ...] = field(default=(), repr=False)
+    """Events of further logs, which ``bank`` takes into account behind those of ``log``."""
 
-    def __init__(self, *, log: EventLog, bank: Bank, values: Mapping[int, bytes], proof: object = None) -> None:
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        bank: Bank,
+        values: Mapping[int, bytes],
+        further: tuple[FurtherEvent, ...] = (),
+        proof: object = None,
+    ) -> None:
         if proof is not _PROOF:
             raise TypeError("a ReplayedLog is made by EventLog.verify_pcrs, not by hand")
-        self.__attrs_init__(log=log, bank=bank, values=values)
+        self.__attrs_init__(log=log, bank=bank, values=values, further=further)
 
     @classmethod
-    def _proven(cls, log: EventLog, bank: Bank, values: Mapping[int, bytes]) -> ReplayedLog:
-        return cls(log=log, bank=bank, values=MappingProxyType(dict(values)), proof=_PROOF)
+    def _proven(
+        cls, log: EventLog, bank: Bank, values: Mapping[int, bytes], further: tuple[FurtherEvent, ...] = ()
+    ) -> ReplayedLog:
+        return cls(log=log, bank=bank, values=MappingProxyType(dict(values)), further=further, proof=_PROOF)
 
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("a ReplayedLog has no subclasses: they would be proofs of nothing")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a ReplayedLog is not pickled: send the log and the values, and verify again")
+
+    @property
+    def joined(self) -> JoinedLog:
+        """The history that was compared, further logs included."""
+        from measlog.log.joined import JoinedLog  # noqa: PLC0415 - it knows event logs, not the reverse
+
+        return JoinedLog(firmware=self.log, further=self.further)
 
     @property
     def algorithm(self) -> str:

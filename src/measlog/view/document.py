@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from measlog.log import FurtherEvent
 from measlog.view.jsonable import jsonable
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ def event_document(event: Event, bank: str) -> dict[str, Any]:
     """One event: as logged, decoded, checked in each bank that it has a digest for, and the trust of each field."""
     data = event.data
     fields = [a.name for a in attrs.fields(type(data)) if a.name not in {"spans", "trailing"}]
+    further = {"source": event.source} if isinstance(event, FurtherEvent) else {}
     return {
+        **further,
         "index": event.index,
         "offset": event.offset,
         "register": jsonable(event.register),

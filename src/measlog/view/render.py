@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from measlog.log import FurtherEvent
 from measlog.registry import PCR_NAMES
 from measlog.view.escape import escape
 from measlog.view.grid import Cell, Grid, Span, span
@@ -119,7 +120,7 @@ def _event_row(event: Event, bank: str) -> tuple[Cell, ...]:
     return (
         span(event.index),
         span(register),
-        span(event.type.name),
+        span(event.source if isinstance(event, FurtherEvent) else event.type.name),
         span("-" if digest is None else digest[:8].hex()),
         _check_cell(check),
         _data_cell(event, bank),

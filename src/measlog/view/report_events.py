@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from measlog.log import FurtherEvent
 from measlog.replay.digests import trust
 from measlog.replay.history import register_history
 from measlog.view.escape import escape
@@ -50,9 +51,10 @@ def events_section(report: Report) -> Html:
     rows: list[Html] = []
     registers: dict[str, None] = {}
     types: set[str] = set()
-    for event, value in zip(log, values, strict=True):
+    further = report.evidence.joined.further if report.evidence is not None else ()
+    for event, value in (*zip(log, values, strict=True), *((event, None) for event in further)):
         registers[str(event.register)] = None
-        types.add(event.type.name)
+        types.add(_type_name(event))
         rows.append(_row(event, bank, value, findings.get(event.index, ()), proven=event.pcr in quoted))
     head = el("tr", *(el("th", name, scope="col") for name in _COLUMNS))
     table = el(
@@ -130,6 +132,10 @@ def _select(name: str, label: str, options: Iterable[tuple[str, str]]) -> Html:
     )
 
 
+def _type_name(event: Event) -> str:
+    return event.source if isinstance(event, FurtherEvent) else event.type.name
+
+
 def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Finding], *, proven: bool) -> Html:
     check = event.check(bank)
     severities = list(dict.fromkeys(f.severity for f in findings))
@@ -138,7 +144,7 @@ def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Findin
         "tr",
         el("th", event.index, scope="row"),
         el("td", register_chip(event.register)),
-        el("td", event.type.name),
+        el("td", _type_name(event)),
         el("td", digest(event.digests.get(bank))),
         el("td", check_badge(check)),
         el(
@@ -150,7 +156,7 @@ def _row(event: Event, bank: str, value: bytes | None, findings: Iterable[Findin
         id=f"event-{event.index}",
         cls=None if worst is None else f"has-{worst}",
         data_register=str(event.register),
-        data_type=event.type.name,
+        data_type=_type_name(event),
         data_check=check.status,
         data_finding=" ".join(severities) or None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from measlog.records.ipl import GrubCommand, KernelCommandLine
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.report import Report
     from measlog.flatcar.cmdline import ArgumentModel
 
-__all__ = ["explain_arguments", "judge_arguments"]
+__all__ = ["explain_arguments", "judge_arguments", "judge_command_line"]
 
 
 def judge_arguments(candidate: Candidate, following: Following, model: ArgumentModel, report: Report) -> None:
@@ -59,26 +60,71 @@ def explain_arguments(
     if observed is None or place is None:
         return
     measured, text = observed
-    wanted = Counter(_arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace")))
-    given = Counter(_arguments(text))
-    for argument in (given - wanted).elements():
-        if argument in allowed or (model is not None and model.allows(argument.encode("utf-8", "surrogateescape"))):
-            continue
+    wanted = _arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace"))
+
+    def admitted(argument: str) -> bool:
+        return argument in allowed or (model is not None and model.allows(argument.encode("utf-8", "surrogateescape")))
+
+    _name_arguments(8, "the grub.cfg of the release", measured, wanted, _arguments(text), admitted, report)
+
+
+def judge_command_line(measured: Measured, own: str, given: str, allowed: tuple[str, ...], report: Report) -> None:
+    """Judge the command line that a unified image was given: its own, with nothing but admitted arguments added."""
+    words, more = own.split(" "), given.split(" ")
+    name = "the unified kernel image"
+    if _name_arguments(12, name, measured, words, more, allowed.__contains__, report):
+        return
+    rest = iter(more)
+    if not all(word in rest for word in words):
+        report.find(
+            "sequence.order",
+            "the arguments of the image's command line stand in another order",
+            pcr=12,
+            event=measured.index,
+            expected=own,
+            observed=given,
+        )
+        return
+    added = " ".join((Counter(more) - Counter(words)).elements())
+    report.find(
+        "kernel.argument-admitted",
+        f"the policy admits the kernel arguments that were added: {added!r}",
+        severity="info",
+        pcr=12,
+        event=measured.index,
+        observed=added,
+    )
+
+
+def _name_arguments(
+    pcr: int,
+    source: str,
+    measured: Measured,
+    own: list[str],
+    given: list[str],
+    admitted: Callable[[str], bool],
+    report: Report,
+) -> bool:
+    """Find each argument that is too many or missing; whether there is one."""
+    too_many = [a for a in (Counter(given) - Counter(own)).elements() if not admitted(a)]
+    missing = list((Counter(own) - Counter(given)).elements())
+    for argument in too_many:
         report.find(
             "kernel.argument",
-            f"the kernel argument {argument!r} does not follow from the grub.cfg of the release",
-            pcr=8,
+            f"the kernel argument {argument!r} does not follow from {source}",
+            pcr=pcr,
             event=measured.index,
             observed=argument,
         )
-    for argument in (wanted - given).elements():
+    for argument in missing:
         report.find(
             "kernel.argument-missing",
             f"the kernel argument {argument!r} is missing",
-            pcr=8,
+            pcr=pcr,
             event=measured.index,
             expected=argument,
         )
+    return bool(too_many or missing)
 
 
 def _command_line(case: Case) -> tuple[Measured, str] | None:

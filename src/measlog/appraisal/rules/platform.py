@@ -9,6 +9,7 @@ from attrs import Factory, field, frozen
 from measlog.appraisal.baseline import PLATFORM_PCRS
 from measlog.appraisal.result import Severity
 from measlog.errors import PolicyError
+from measlog.evidence.evidence import OPEN_ENDED_PCRS
 from measlog.registry import PCR_NAMES
 
 if TYPE_CHECKING:
@@ -99,9 +100,6 @@ class Untouched:
                 report.check(self.code, "the start value", pcr=pcr)
 
 
-_OPEN_ENDED = frozenset({10, 11, 12, 13, 15})
-
-
 @frozen
 class OpenEnded:
     """Registers that the running system goes on extending are accepted with whatever value the quote has (A26).
@@ -117,14 +115,14 @@ class OpenEnded:
 
     @pcrs.validator
     def _check(self, _: object, pcrs: tuple[int, ...]) -> None:
-        wrong = sorted(set(pcrs) - _OPEN_ENDED)
+        wrong = sorted(set(pcrs) - OPEN_ENDED_PCRS)
         if wrong:
             raise PolicyError(f"PCR {wrong[0]} cannot be open-ended: it is what the boot is judged by")
 
     def appraise(self, case: Case, report: Report) -> None:
         """See the class."""
         for pcr in self.pcrs:
-            if case.quoted(pcr):
+            if pcr in case.evidence.values:
                 report.cover(pcr)
                 report.skip(PCR_NAMES[pcr], "the policy leaves it to the running system", pcr=pcr)
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
 from measlog.errors import PolicyError
 from measlog.flatcar.boot import PredictedBoot
+from measlog.interop.pcrlock import BANKS, PcrlockRecord, write_component
 from measlog.registry import ALGORITHMS_BY_NAME
 
 __all__ = ["COMPONENT", "pcrlock_components"]
 
 COMPONENT = "600-flatcar-boot"
 """The component's name; components are put in the order of their names."""
-
-_BANKS = ("sha256", "sha384", "sha512", "sha1")
 
 
 def pcrlock_components(
@@ -31,7 +29,7 @@ def pcrlock_components(
     """
     if not boots or not pcrs:
         raise PolicyError("nothing to seal to: boots and registers are needed")
-    unknown = set(banks) - set(_BANKS) | (set(banks) - set(ALGORITHMS_BY_NAME))
+    unknown = set(banks) - set(BANKS) | (set(banks) - set(ALGORITHMS_BY_NAME))
     if unknown or not banks:
         raise PolicyError(f"systemd-pcrlock does not take the banks {sorted(unknown)}")
     made: dict[bytes, str] = {}
@@ -41,13 +39,13 @@ def pcrlock_components(
                 raise PolicyError(f"{boot.name}: register {pcr} is not known: {boot.unknown.get(pcr, 'no digest')}")
         # systemd-pcrlock finds a component in a log by its records in the order of the log, across registers.
         records = [
-            {"pcr": event.pcr, "digests": [{"hashAlg": bank, "digest": event.digests[bank].hex()} for bank in banks]}
+            PcrlockRecord(pcr=event.pcr, digests={bank: event.digests[bank] for bank in banks})
             for event in boot.events
             if event.pcr in pcrs
         ]
         if not records:
             raise PolicyError(f"{boot.name}: no event in the registers {sorted(set(pcrs))}")
-        made.setdefault(json.dumps({"records": records}, separators=(",", ":")).encode() + b"\n", _slug(boot.name))
+        made.setdefault(write_component(records), _slug(boot.name))
     if len(made) == 1:
         return {f"{component}.pcrlock": next(iter(made))}
     files: dict[str, bytes] = {}

@@ -1,0 +1,142 @@
+"""Measurement records as JSON, the way systemd writes them: close to CEL-JSON (TCG Canonical Event Log Format 1.0).
+
+What the user-space log and component files share: JSON text of strangers with bounds on size and depth, and the register
+and digests of a record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from measlog.errors import FormatError, LimitExceededError, UnsupportedError
+from measlog.limits import Limits
+from measlog.registry import ALGORITHMS_BY_NAME, Register
+from measlog.replay.pcr import PCR_COUNT
+
+__all__ = ["digests_to_json", "frozen_digests", "parse_text", "read_digests", "read_pcr"]
+
+CLAUSE = "TCG CEL 1.0, 5.1"
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_DIGITS = 20
+"""An unsigned number of 64 bits has at most so many."""
+
+
+def parse_text(data: bytes, *, path: str, offset: int, limits: Limits) -> Any:
+    """The JSON value in ``data``: UTF-8, no key twice, no fractions, nesting bounded by ``limits.depth``.
+
+    ``offset`` is that of ``data`` in what was handed over. Raises :class:`~measlog.errors.FormatError`.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+            parse_int=_bounded,
+        )
+        # JSON can spell half of a character, which no text holds.
+        if _ESCAPED_SURROGATE.search(data):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError("not UTF-8", offset=offset + error.start, path=path) from None
+    except UnicodeEncodeError:
+        raise FormatError("a lone surrogate", offset=offset, path=path, clause="RFC 8259, 8.2") from None
+    except json.JSONDecodeError as error:
+        place = len(error.doc[: error.pos].encode())
+        raise FormatError(f"not JSON: {error.msg}", offset=offset + place, path=path, clause="RFC 8259") from None
+    except FormatError as error:
+        raise type(error)(error.message, offset=offset, path=path) from None
+    except RecursionError:
+        raise LimitExceededError(f"nested deeper than {limits.depth}", offset=offset, path=path) from None
+    if not _within(value, limits.depth):
+        raise LimitExceededError(f"nested deeper than {limits.depth}", offset=offset, path=path)
+    return value
+
+
+def _within(value: Any, depth: int) -> bool:
+    """Whether objects and lists are nested at most so deep."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return not level
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise FormatError(f"the key {name[:60]!r} is there twice in one object")
+        made[name] = value
+    return made
+
+
+def _no_number(literal: str) -> Any:
+    raise FormatError(f"{literal[:30]} is not an integer")
+
+
+def _bounded(literal: str) -> int:
+    if len(literal) > _DIGITS + 1:
+        raise FormatError(f"{literal[:20]}... is out of range")
+    return int(literal)
+
+
+def read_pcr(value: Any, path: str, offset: int) -> Register:
+    """The PCR that a record names."""
+    if type(value) is not int:
+        raise FormatError("expected the number of a PCR", path=f"{path}.pcr", offset=offset, clause=CLAUSE)
+    if not 0 <= value < PCR_COUNT:
+        raise FormatError(f"there is no PCR {value}", path=f"{path}.pcr", offset=offset, clause=CLAUSE)
+    return Register("pcr", value)
+
+
+def read_digests(value: Any, path: str, offset: int) -> Mapping[str, bytes]:
+    """The digests of a record by algorithm, in their order: each algorithm once, each of its algorithm's length."""
+    path = f"{path}.digests"
+    if not isinstance(value, list) or not value:
+        raise FormatError("expected a list of digests", path=path, offset=offset, clause=CLAUSE)
+    if len(value) > len(ALGORITHMS_BY_NAME):
+        raise LimitExceededError(f"{len(value)} digests, there are {len(ALGORITHMS_BY_NAME)} algorithms", path=path)
+    found: dict[str, bytes] = {}
+    for number, item in enumerate(value):
+        place = f"{path}[{number}]"
+        if not isinstance(item, dict) or set(item) != {"hashAlg", "digest"}:
+            raise FormatError("expected hashAlg and digest", path=place, offset=offset, clause=CLAUSE)
+        name, text = item["hashAlg"], item["digest"]
+        known = ALGORITHMS_BY_NAME.get(name) if isinstance(name, str) else None
+        if known is None:
+            raise UnsupportedError(f"unknown algorithm {str(name)[:40]!r}", path=place, offset=offset)
+        if name in found:
+            raise FormatError(f"a second digest for {name}", path=place, offset=offset, clause=CLAUSE)
+        if not isinstance(text, str) or not _HEX.fullmatch(text):
+            raise FormatError("expected hexadecimal digits", path=place, offset=offset, clause=CLAUSE)
+        if len(text) != 2 * known.size:
+            raise FormatError(
+                f"a {name} digest of {len(text) // 2} bytes, it has {known.size}", path=place, offset=offset
+            )
+        found[name] = bytes.fromhex(text)
+    return found
+
+
+def digests_to_json(digests: Mapping[str, bytes]) -> list[dict[str, str]]:
+    """The digests as a record carries them."""
+    return [{"hashAlg": name, "digest": digest.hex()} for name, digest in digests.items()]
+
+
+def frozen_digests(digests: Mapping[str, bytes]) -> Mapping[str, bytes]:
+    """A copy of digests by algorithm; ValueError where one has not its algorithm's length, or there is none."""
+    if not digests:
+        raise ValueError("a record has at least one digest")
+    for name, digest in digests.items():
+        known = ALGORITHMS_BY_NAME.get(name)
+        if known is None or len(digest) != known.size:
+            raise ValueError(f"no {name} digest has {len(digest)} bytes")
+    return dict(digests)

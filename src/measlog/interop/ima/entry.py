@@ -184,11 +184,6 @@ class ImaEntry:
         return next((file_digest(name, self.fields[name]) for name in self.fields if name in DIGEST_FIELDS), None)
 
     @property
-    def text(self) -> str:
-        """What a joined history shows of the entry (:class:`measlog.log.FurtherRecord`): the name of what was measured."""
-        return self.name
-
-    @property
     def name(self) -> str:
         """The name of what was measured: a path with underscores for spaces, or a word of the kernel's.
 

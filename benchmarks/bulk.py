@@ -160,6 +160,13 @@ def lane_lines() -> Iterator[Line]:
                 f"{best[name] * 1000:.0f} ns; a loop of hashlib {best['loop'] * 1000:.0f}",
                 f"{best['loop'] / best[name]:.1f} times" + (f" (at least {least})" if least else ""),
             )
+    for (algorithm, name), least in needed.items():
+        if name not in lanes.engines():
+            yield (
+                f"{algorithm} extend, all distinct, {name}",
+                "this machine has none",
+                f"not measured (at least {least})",
+            )
 
 
 def page(lines: list[Line], given: argparse.Namespace, load: float) -> str:

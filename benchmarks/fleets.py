@@ -35,7 +35,7 @@ def verifier() -> ml.Verifier:
 
 def table(machines: int, mode: str, tampered: float) -> pa.Table:
     """A fleet in memory."""
-    batches = fleet.batches(machines, mode=mode, seed=1, tampered=tampered, workers=1)
+    batches = fleet.batches(machines, mode=mode, seed=1, tampered=tampered, workers=os.cpu_count() or 1)
     return pa.Table.from_batches(list(batches)).combine_chunks()
 
 

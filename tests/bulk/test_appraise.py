@@ -8,6 +8,7 @@ import random
 import struct
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from measlog.bulk.templates import Template
 from measlog.errors import SelectionError
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.registry import EventType
+from measlog.testing.logs import event_logs
 
 pa = pytest.importorskip("pyarrow")
 
@@ -178,6 +180,39 @@ def test_the_last_bytes_of_an_event_are_its_own() -> None:
         assert_equal(rows, verifier())
         found = columnar(rows, verifier())
         assert found[0] == found[1] != found[2]
+
+
+def _quote_of(data: bytes) -> Row:
+    """Any log with a quote of what it replays to; of start values where it does not."""
+    try:
+        values = dict(ml.EventLog.from_bytes(data).replay("sha256"))
+    except ml.MeaslogError:
+        values = {}
+    registers = {pcr: values.get(pcr, bytes(32)) for pcr in range(16)}
+    quoted = forge.quote(SIGNER, NONCE, [(0x000B, tuple(range(15)))], lambda _: registers)
+    cells = {"attest": quoted.attest, "signature": quoted.signature, "ak": quoted.ak}
+    return {"log": data, **cells, "nonce": NONCE, "pcrs": None}
+
+
+def test_logs_of_the_corpus(shared: Path) -> None:
+    """Logs of many firmwares and other systems, each of them twice, which makes a template of it."""
+    paths = sorted((shared / "corpus/logs").glob("*.bin"))
+    assert len(paths) > 30
+    rows = [{**_quote_of(path.read_bytes()), "machine": path.name} for path in paths]
+    assert_equal([row for row in rows for _ in range(2)], verifier())
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_generated_logs(data: st.DataObject) -> None:
+    """Logs that the profile allows, several of each, and among them one of which a byte is another."""
+    rows = []
+    for log in data.draw(st.lists(event_logs(algorithms=("sha1", "sha256")), min_size=1, max_size=3)):
+        place = data.draw(st.integers(0, len(log) - 1))
+        other = log[:place] + bytes([log[place] ^ data.draw(st.integers(1, 255))]) + log[place + 1 :]
+        # The changed log with a quote of its own, and with the other's.
+        rows += [_quote_of(log)] * 2 + [_quote_of(other), {**_quote_of(log), "log": other}]
+    assert_equal(rows, verifier())
 
 
 def _register_file(values: dict[int, bytes]) -> bytes:

@@ -51,7 +51,7 @@ def _start(worker: engines.Worker) -> None:
     _Here.worker = worker
 
 
-def _count(path: Path) -> Counts:
+def _count(path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=PART, use_threads=False):
@@ -78,8 +78,10 @@ def dask(workers: int) -> Iterator[Run]:
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
-        Client(cluster) as client,
+        LocalCluster(  # type: ignore[no-untyped-call,unused-ignore]
+            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,  # type: ignore[no-untyped-call,unused-ignore]
     ):
         client.run(sys.path.append, str(ROOT))
         client.run(pa.set_cpu_count, 1)

@@ -230,7 +230,7 @@ class Template:
         """
         alike, changed, digests = self._compare(column, rows)
         if self.footprint is not None:
-            for number in np.flatnonzero(changed.any(axis=1)).tolist():
+            for number in np.flatnonzero(changed[:, alike].any(axis=1)).tolist():
                 some = np.flatnonzero(alike & changed[number])
                 alike[some] = self._same_verdict(column, rows[some], number)
         else:

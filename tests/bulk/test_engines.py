@@ -113,7 +113,7 @@ def test_dask(file: Path, expected: Verdicts) -> None:
 @pytest.fixture
 def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ray = _package("ray")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
         num_cpus=4,  # two for the actors, and some to read

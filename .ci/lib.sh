@@ -22,6 +22,8 @@ system_packages() {
   command -v debootstrap >/dev/null || missing+=(debootstrap)
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
   [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+  command -v cc >/dev/null || missing+=(gcc libc6-dev)
+  python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || missing+=(python3-dev)
   apt-get -q update
   if [ ${#missing[@]} -gt 0 ]; then
     apt-get -q -y --no-install-recommends install "${missing[@]}"
@@ -147,6 +149,20 @@ documentation() { # FOLDER: the site without a warning, and no link in it that l
   python .ci/links.py "$1/html"
 }
 
+compiled_lanes() { # VENV: the package was built by a compiler, so that its tests are of the compiled lanes
+  (cd / && "$1/bin/python" -I -c '
+from measlog import lanes
+print(*lanes.engines())
+assert lanes.engine() != "hashlib", "the lanes were not compiled"
+')
+}
+
+engine_packages() { # VENV: Java for Spark, and the extras
+  command -v java >/dev/null || apt-get -q -y --no-install-recommends install default-jre-headless
+  "$1/bin/pip" install --quiet "$root[dask,duckdb,polars,ray,spark]"
+  rm -rf "$root/build" "$root"/src/*.egg-info
+}
+
 lab_packages() {
   python -m fixtures.lab packages --install
   # What tests compare with, so that none is skipped for lack of a judge.
@@ -154,16 +170,16 @@ lab_packages() {
     osslsigncode qemu-utils squashfs-tools xfsprogs
 }
 
-engines() { # VENV REPORT: Spark, Ray, Dask and DuckDB, and the page of the documentation that runs on Spark
-  apt-get -q -y --no-install-recommends install default-jre-headless
-  "$1/bin/pip" install --quiet "$root[dask,duckdb,ray,spark]"
-  rm -rf "$root/build" "$root"/src/*.egg-info
-  tests "$2" -m engines tests/bulk tests/docs
-}
-
 tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there
   local report=$1
   shift
   python -m pytest -p no:cacheprovider -q -rs --durations=10 --junitxml="$report" "$@"
   python "$root/.ci/count.py" --no-skips-for-shared "$report"
+}
+
+env_tests() { # NAME=VALUE REPORT ARGUMENTS...: tests, with a variable set
+  local setting=$1
+  shift
+  local -x "${setting?}"
+  tests "$@"
 }

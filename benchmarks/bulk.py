@@ -1,10 +1,12 @@
 """Fleets: replay and appraisal in columns, against what one would write by hand and against the scalar path.
 
-    python benchmarks/bulk.py [--machines 4000] [--rounds 4] [--workers] [--memory] [--write docs/figures-bulk.md]
+    python benchmarks/bulk.py --all --write docs/figures-bulk.md
+    python benchmarks/bulk.py [--machines 8000] [--rounds 4] [--workers] [--memory] [--engines]
 
 Fleets come from the lab's generator. Times of replay and appraisal are processor time of one process, contestants
-interleaved, the best round of each; those of workers are wall time. Only the ratios carry over to other
-machines; what else runs on the machine makes all of it worse.
+interleaved, the best round of each; those of workers and engines are wall time. Only the ratios carry over to other
+machines; what else runs on the machine makes all of it worse. Streams and engines have scripts of their own beside this
+one. With ``--all``, some fifteen minutes on two cores that have nothing else to do.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ import argparse
 import hashlib
 import os
 import platform
-import resource
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,27 +24,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import measlog as ml  # noqa: E402
+from benchmarks import engines, streams  # noqa: E402
 from benchmarks import lanes as lane_figures  # noqa: E402
-from fixtures import fleet  # noqa: E402
+from benchmarks.fleets import Line, table, verifier  # noqa: E402
 from measlog import lanes  # noqa: E402
 from measlog.bulk.appraise import Appraiser  # noqa: E402
 from measlog.bulk.evidence import Candidates  # noqa: E402
 from measlog.bulk.fold import replay  # noqa: E402
 from measlog.bulk.schema import BinaryColumn  # noqa: E402
-from measlog.bulk.stream import verify_parquet  # noqa: E402
 from measlog.bulk.verdict import appraise_row  # noqa: E402
 
 CELLS = ("log", "attest", "signature", "ak", "nonce", "pcrs")
 BY_HAND = 400  # logs in a round of the slow contestants
-
-Line = tuple[str, str, str]
 
 
 def by_hand(data: bytes) -> dict[str, dict[int, bytes]]:
@@ -65,24 +60,6 @@ def by_hand(data: bytes) -> dict[str, dict[int, bytes]]:
                 values[fields[0]] = new(values.get(fields[0], bytes(width)) + fields[place]).digest()
         at += header.size + fields[-1]
     return found
-
-
-def verifier() -> ml.Verifier:
-    """The manifests of the captures that fleets are made of."""
-    key = (ROOT / "fixtures/lab/keys/manifest.pub").read_bytes()
-    manifests: dict[bytes, Any] = {}
-    for name in ("flatcar-lab-good", *fleet.REALISTIC):
-        path = ROOT / "fixtures" / name / "manifest.dsse.json"
-        if path.exists():
-            manifest = ml.SignedManifest.from_bytes(path.read_bytes()).verify(keys=[key])
-            manifests.setdefault(manifest.to_json(), manifest)
-    return ml.Verifier(list(manifests.values()), policy=ml.policy.flatcar(secure_boot=True, allow_unchecked_usr=True))
-
-
-def table(machines: int, mode: str, tampered: float) -> pa.Table:
-    """A fleet."""
-    batches = fleet.batches(machines, mode=mode, seed=1, tampered=tampered, workers=1)
-    return pa.Table.from_batches(list(batches)).combine_chunks()
 
 
 def timed(work: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, float]:
@@ -164,36 +141,6 @@ def _scalar(judge: ml.Verifier, row: dict[str, Any]) -> object:
     return appraise_row(judge, "sha256", **{name: row[name] for name in CELLS})
 
 
-def worker_lines(machines: int, folder: Path) -> Iterator[Line]:
-    source = folder / "workers.parquet"
-    pq.write_table(table(machines, "realistic", 0.01), source, compression="zstd", row_group_size=1000)
-    judge = verifier()
-    seconds: dict[int, float] = {}
-    for workers in (1, 2, 1, 2):
-        summary = verify_parquet(source, folder / "out.parquet", judge, workers=workers)
-        seconds[workers] = min(seconds.get(workers, summary.seconds), summary.seconds)
-    yield (
-        f"bulk verify of {machines} machines, Parquet to Parquet",
-        f"{seconds[1]:.1f} s with one worker, {seconds[2]:.1f} s with two (start of the processes included)",
-        f"{seconds[1] / seconds[2]:.2f} times on {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} (at least 1.8)",
-    )
-
-
-def memory_lines(machines: int, folder: Path) -> Iterator[Line]:
-    source = folder / "memory.parquet"
-    with pq.ParquetWriter(source, fleet.schema(), compression="zstd") as writer:
-        for batch in fleet.batches(max(1, machines // 10), mode="realistic", seed=2, tampered=0.01):
-            for _ in range(10):
-                writer.write_batch(batch)
-    command = [sys.executable, __file__, "--stream", str(source), str(folder / "out.parquet")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    yield (
-        f"memory of a worker, {machines} machines streamed",
-        f"{int(said[0]) / 1024:.0f} MiB at most, {float(said[1]):.0f} s",
-        "at most 1024 MiB",
-    )
-
-
 def lane_lines() -> Iterator[Line]:
     needed = {
         ("sha256", "avx512"): 12,
@@ -213,9 +160,16 @@ def lane_lines() -> Iterator[Line]:
                 f"{best[name] * 1000:.0f} ns; a loop of hashlib {best['loop'] * 1000:.0f}",
                 f"{best['loop'] / best[name]:.1f} times" + (f" (at least {least})" if least else ""),
             )
+    for (algorithm, name), least in needed.items():
+        if name not in lanes.engines():
+            yield (
+                f"{algorithm} extend, all distinct, {name}",
+                "this machine has none",
+                f"not measured (at least {least})",
+            )
 
 
-def page(lines: list[Line], given: argparse.Namespace) -> str:
+def page(lines: list[Line], given: argparse.Namespace, load: float) -> str:
     """The table, with where it was made."""
     model = next(
         (
@@ -225,13 +179,14 @@ def page(lines: list[Line], given: argparse.Namespace) -> str:
         ),
         platform.machine(),
     )
-    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow", "cryptography"))
+    packages = ("numpy", "pyarrow", "cryptography", *(("dask", "ray", "pyspark") if given.engines else ()))
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     head = (
         "# Figures of the columnar path\n\n"
-        f"Written by `python benchmarks/bulk.py`; {given.machines} machines of the lab's generator unless a line says "
+        f"Written by `python benchmarks/bulk.py`; {given.machines:,} machines of the lab's generator unless a line says "
         "otherwise.\nReplay, appraisal and lanes: processor time of one process, best of interleaved rounds. Only the "
         "ratios carry over.\n\n"
-        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} when the table was written; Python "
+        f"{model}, {os.cpu_count()} cores, load {load:.1f} before it began; Python "
         f"{platform.python_version()}, {versions}; lanes: {lanes.engine()}.\n\n"
     )
     rows = "".join(f"| {what} | {figure} | {ratio} |\n" for what, figure, ratio in lines)
@@ -240,36 +195,40 @@ def page(lines: list[Line], given: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Time fleets.")
-    parser.add_argument("--machines", type=int, default=4000)
+    parser.add_argument("--machines", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--workers", type=int, nargs="?", const=10_000, metavar="MACHINES")
-    parser.add_argument("--memory", type=int, nargs="?", const=1_000_000, metavar="MACHINES")
+    parser.add_argument("--workers", type=int, nargs="?", const=streams.WORKERS, metavar="MACHINES")
+    parser.add_argument("--memory", type=int, nargs="?", const=streams.MACHINES, metavar="MACHINES")
+    parser.add_argument("--engines", type=int, nargs="?", const=100_000, metavar="MACHINES")
+    parser.add_argument("--all", action="store_true", help="workers, memory and engines too, at full size")
+    parser.add_argument("--folder", type=Path, help="where fleets are kept for the next time")
     parser.add_argument("--write", type=Path)
-    parser.add_argument("--stream", type=Path, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.stream:
-        source, target = given.stream
-        summary = verify_parquet(source, target, verifier())
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, summary.seconds)
-        return 0
+    if given.all:
+        given.workers = given.workers or streams.WORKERS
+        given.memory = given.memory or streams.MACHINES
+        given.engines = given.engines or 100_000
     lines: list[Line] = []
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = given.folder or Path(name)
         parts: list[Iterator[Line]] = [
             lane_lines(),
             replay_lines(given.machines, given.rounds),
             appraisal_lines(given.machines, given.rounds),
         ]
         if given.workers:
-            parts.append(worker_lines(given.workers, folder))
+            parts.append(streams.worker_lines(given.workers, folder))
+        if given.engines:
+            parts.append(engines.lines(given.engines, 2, 2, folder))
         if given.memory:
-            parts.append(memory_lines(given.memory, folder))
+            parts.append(streams.memory_lines(given.memory, folder))
         for part in parts:
             for line in part:
                 print(" | ".join(line), flush=True)
                 lines.append(line)
-    if given.write:
-        given.write.write_text(page(lines, given))
+                if given.write:  # whatever comes later, what was measured is kept
+                    given.write.write_text(page(lines, given, load))
     return 0
 
 

@@ -11,6 +11,9 @@
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #if !defined(__GNUC__)
 #error "needs the vector types of GCC or Clang"
@@ -90,6 +93,12 @@ static void fill_padding(void)
 #define PASTE(a, b) a##b
 #define NAMED(a, b) PASTE(a, b)
 #define INLINE static inline __attribute__((always_inline)) TARGET
+
+#if !defined(__has_builtin)
+#define __has_builtin(name) 0
+#endif
+typedef uint64_t QUARTER __attribute__((vector_size(16)));
+typedef uint64_t HALF __attribute__((vector_size(32)));
 
 #define LANES_KERNEL
 #define KERNEL(name) NAMED(name, _128)
@@ -308,6 +317,165 @@ PyMODINIT_FUNC PyInit__lanes(void)
 typedef uint32_t V32 __attribute__((vector_size(BYTES)));
 typedef uint64_t V64 __attribute__((vector_size(BYTES)));
 
+#if __has_builtin(__builtin_shufflevector)
+/* Sixteen bytes of every lane at a time, with the bytes of BYTES / 16 lanes side by side in a vector: what remains is
+ * to transpose within each sixteen bytes. */
+typedef uint8_t KERNEL(v8) __attribute__((vector_size(BYTES)));
+#if BYTES == 16
+#define LOW32 0, 4, 1, 5
+#define HIGH32 2, 6, 3, 7
+#define LOW64 0, 2
+#define HIGH64 1, 3
+#elif BYTES == 32
+#define LOW32 0, 8, 1, 9, 4, 12, 5, 13
+#define HIGH32 2, 10, 3, 11, 6, 14, 7, 15
+#define LOW64 0, 4, 2, 6
+#define HIGH64 1, 5, 3, 7
+#else
+#define LOW32 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
+#define HIGH32 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
+#define LOW64 0, 8, 2, 10, 4, 12, 6, 14
+#define HIGH64 1, 9, 3, 11, 5, 13, 7, 15
+#endif
+
+/* Big-endian words to numbers and back. */
+#if BYTES == 16 && defined(__x86_64__) /* no instruction that shuffles bytes */
+INLINE V32 KERNEL(swap32)(V32 x)
+{
+    return (ROTATE32(x, 24) & 0x00ff00ff) | (ROTATE32(x, 8) & 0xff00ff00);
+}
+
+INLINE V64 KERNEL(swap64)(V64 x)
+{
+    V64 y = (V64)KERNEL(swap32)((V32)x);
+    return ROTATE64(y, 32);
+}
+#else
+#define FOUR(i) (i) + 3, (i) + 2, (i) + 1, (i)
+#define EIGHT(i) FOUR((i) + 4), FOUR(i)
+#if BYTES == 16
+#define ALL32 FOUR(0), FOUR(4), FOUR(8), FOUR(12)
+#define ALL64 EIGHT(0), EIGHT(8)
+#elif BYTES == 32
+#define ALL32 FOUR(0), FOUR(4), FOUR(8), FOUR(12), FOUR(16), FOUR(20), FOUR(24), FOUR(28)
+#define ALL64 EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24)
+#else
+#define ALL32                                                                                                      \
+    FOUR(0), FOUR(4), FOUR(8), FOUR(12), FOUR(16), FOUR(20), FOUR(24), FOUR(28), FOUR(32), FOUR(36), FOUR(40),     \
+        FOUR(44), FOUR(48), FOUR(52), FOUR(56), FOUR(60)
+#define ALL64 EIGHT(0), EIGHT(8), EIGHT(16), EIGHT(24), EIGHT(32), EIGHT(40), EIGHT(48), EIGHT(56)
+#endif
+INLINE V32 KERNEL(swap32)(V32 x)
+{
+    return (V32)__builtin_shufflevector((KERNEL(v8))x, (KERNEL(v8))x, ALL32);
+}
+
+INLINE V64 KERNEL(swap64)(V64 x)
+{
+    return (V64)__builtin_shufflevector((KERNEL(v8))x, (KERNEL(v8))x, ALL64);
+}
+#undef FOUR
+#undef EIGHT
+#undef ALL32
+#undef ALL64
+#endif
+
+/* Sixteen bytes at `at` of each of the lanes first, first + step, and so on. */
+INLINE V32 KERNEL(put_together)(const uint8_t *const *from, int first, int step, int at)
+{
+    QUARTER q[BYTES / 16];
+    for (int i = 0; i < BYTES / 16; i++)
+        memcpy(&q[i], from[first + step * i] + at, 16);
+#if BYTES == 16
+    return (V32)q[0];
+#elif BYTES == 32
+    return (V32)__builtin_shufflevector(q[0], q[1], 0, 1, 2, 3);
+#else
+    HALF low = __builtin_shufflevector(q[0], q[1], 0, 1, 2, 3), high = __builtin_shufflevector(q[2], q[3], 0, 1, 2, 3);
+    return (V32)__builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+#endif
+}
+
+/* Those of the lanes that are used. */
+INLINE void KERNEL(take_apart)(V32 x, uint8_t *const *to, int first, int step, int at, int lanes)
+{
+    V64 y = (V64)x;
+    QUARTER q[BYTES / 16];
+#if BYTES == 16
+    q[0] = y;
+#elif BYTES == 32
+    q[0] = __builtin_shufflevector(y, y, 0, 1), q[1] = __builtin_shufflevector(y, y, 2, 3);
+#else
+    q[0] = __builtin_shufflevector(y, y, 0, 1), q[1] = __builtin_shufflevector(y, y, 2, 3);
+    q[2] = __builtin_shufflevector(y, y, 4, 5), q[3] = __builtin_shufflevector(y, y, 6, 7);
+#endif
+    for (int i = 0; i < BYTES / 16; i++)
+        if (first + step * i < lanes)
+            memcpy(to[first + step * i] + at, &q[i], 16);
+}
+
+INLINE void KERNEL(transpose32)(V32 *r)
+{
+    V32 ab = __builtin_shufflevector(r[0], r[1], LOW32), cd = __builtin_shufflevector(r[2], r[3], LOW32);
+    V32 ab2 = __builtin_shufflevector(r[0], r[1], HIGH32), cd2 = __builtin_shufflevector(r[2], r[3], HIGH32);
+    r[0] = (V32)__builtin_shufflevector((V64)ab, (V64)cd, LOW64);
+    r[1] = (V32)__builtin_shufflevector((V64)ab, (V64)cd, HIGH64);
+    r[2] = (V32)__builtin_shufflevector((V64)ab2, (V64)cd2, LOW64);
+    r[3] = (V32)__builtin_shufflevector((V64)ab2, (V64)cd2, HIGH64);
+}
+
+/* Word number i of each lane's bytes into w[i]; four or more words. The last four overlap others where need be. */
+INLINE void KERNEL(load32)(V32 *w, const uint8_t *const *from, int words)
+{
+    for (int done = 0; done < words; done += 4) {
+        int i = done + 4 <= words ? done : words - 4;
+        V32 r[4];
+        for (int j = 0; j < 4; j++)
+            r[j] = KERNEL(put_together)(from, j, 4, 4 * i);
+        KERNEL(transpose32)(r);
+        for (int j = 0; j < 4; j++)
+            w[i + j] = KERNEL(swap32)(r[j]);
+    }
+}
+
+/* The same for an even number of words of eight bytes. */
+INLINE void KERNEL(load64)(V64 *w, const uint8_t *const *from, int words)
+{
+    for (int i = 0; i < words; i += 2) {
+        V64 a = (V64)KERNEL(put_together)(from, 0, 2, 8 * i), b = (V64)KERNEL(put_together)(from, 1, 2, 8 * i);
+        w[i] = KERNEL(swap64)(__builtin_shufflevector(a, b, LOW64));
+        w[i + 1] = KERNEL(swap64)(__builtin_shufflevector(a, b, HIGH64));
+    }
+}
+
+INLINE void KERNEL(store32)(const V32 *w, uint8_t *const *to, int words, int lanes)
+{
+    for (int done = 0; done < words; done += 4) {
+        int i = done + 4 <= words ? done : words - 4;
+        V32 r[4];
+        for (int j = 0; j < 4; j++)
+            r[j] = KERNEL(swap32)(w[i + j]);
+        KERNEL(transpose32)(r);
+        for (int j = 0; j < 4; j++)
+            KERNEL(take_apart)(r[j], to, j, 4, 4 * i, lanes);
+    }
+}
+
+INLINE void KERNEL(store64)(const V64 *w, uint8_t *const *to, int words, int lanes)
+{
+    for (int i = 0; i < words; i += 2) {
+        V64 a = KERNEL(swap64)(w[i]), b = KERNEL(swap64)(w[i + 1]);
+        KERNEL(take_apart)((V32)__builtin_shufflevector(a, b, LOW64), to, 0, 2, 8 * i, lanes);
+        KERNEL(take_apart)((V32)__builtin_shufflevector(a, b, HIGH64), to, 1, 2, 8 * i, lanes);
+    }
+}
+#undef LOW32
+#undef HIGH32
+#undef LOW64
+#undef HIGH64
+
+#else /* compilers that cannot shuffle vectors: GCC before 12 */
+
 /* Big-endian words to numbers and back. */
 INLINE V32 KERNEL(swap32)(V32 x)
 {
@@ -360,11 +528,20 @@ INLINE void KERNEL(store64)(const V64 *w, uint8_t *const *to, int words, int lan
         for (int i = 0; i < words; i++)
             memcpy(to[lane] + 8 * i, &table[i][lane], 8);
 }
+#endif
+
+/* Two of three: a & b | a & c | b & c. */
+#if BYTES == 64 /* one instruction, for which GCC takes two: 0xe8 is the table of its results */
+#define MAJORITY(a, b, c)                                                                                          \
+    ((__typeof__(a))_mm512_ternarylogic_epi64((__m512i)(a), (__m512i)(b), (__m512i)(c), 0xe8))
+#else /* a ^ b is the b ^ c of the next round */
+#define MAJORITY(a, b, c) ((b) ^ (((a) ^ (b)) & ((b) ^ (c))))
+#endif
 
 /* FIPS 180-4, 6.1.2 */
 #define F1_CHOOSE(b, c, d) ((d) ^ ((b) & ((c) ^ (d))))
 #define F1_PARITY(b, c, d) ((b) ^ (c) ^ (d))
-#define F1_MAJORITY(b, c, d) (((b) & (c)) | ((d) & ((b) | (c))))
+#define F1_MAJORITY(b, c, d) MAJORITY(b, c, d)
 #define ROUND1(f, k, a, b, c, d, e, word)                                                                          \
     e += ROTATE32(a, 27) + f(b, c, d) + k + (word);                                                                \
     b = ROTATE32(b, 2);
@@ -394,7 +571,7 @@ INLINE void KERNEL(compress1)(V32 *s, V32 *w)
 #define ROUND2(rotate, r, a, b, c, d, e, f, g, h, word)                                                            \
     h += (rotate(e, r[0]) ^ rotate(e, r[1]) ^ rotate(e, r[2])) + ((g) ^ ((e) & ((f) ^ (g)))) + (word);             \
     d += h;                                                                                                        \
-    h += (rotate(a, r[3]) ^ rotate(a, r[4]) ^ rotate(a, r[5])) + (((a) & (b)) | ((c) & ((a) | (b))));
+    h += (rotate(a, r[3]) ^ rotate(a, r[4]) ^ rotate(a, r[5])) + MAJORITY(a, b, c);
 #define EIGHT2(rotate, r, word, t)                                                                                 \
     ROUND2(rotate, r, a, b, c, d, e, f, g, h, word(t))                                                             \
     ROUND2(rotate, r, h, a, b, c, d, e, f, g, word((t) + 1))                                                       \
@@ -615,6 +792,7 @@ HASH(KERNEL(hash_512), V64, N64, 128, 8, H512, KERNEL(load64), KERNEL(compress51
 #undef N64
 #undef V32
 #undef V64
+#undef MAJORITY
 #undef F1_CHOOSE
 #undef F1_PARITY
 #undef F1_MAJORITY

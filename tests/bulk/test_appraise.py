@@ -8,6 +8,7 @@ import random
 import struct
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from measlog.errors import SelectionError
 from measlog.flatcar import ArgumentRule
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.registry import EventType
+from measlog.testing.logs import event_logs
 
 pa = pytest.importorskip("pyarrow")
 
@@ -204,6 +206,56 @@ def test_every_event_changed_in_every_way_all_of_them() -> None:
     base = _base()
     good = _quoted(base)
     assert_equal([good, good, *({**_quoted(log), "machine": name} for name, log in _edits(base)), good], verifier())
+
+
+def test_the_last_bytes_of_an_event_are_its_own() -> None:
+    """A disk's partition table falsified in its last byte, where the next event's header begins: wherever that lies."""
+    base = _base()
+    place = next(i for i, event in enumerate(base.events) if event.type == EventType.EV_EFI_GPT_EVENT)
+    table_ = base.events[place]
+    for width in range(8):  # how the event lies among numbers of eight bytes
+        before = _hashed(replace(table_, type=EventType.EV_ACTION), b"x" * (9 + width))
+        logs = [
+            base.with_events((*base.events[:place], before, first, table_, *base.events[place + 1 :]))
+            for first in (table_, replace(table_, data=table_.data[:-1] + bytes([table_.data[-1] ^ 1])))
+        ]
+        rows = [_quoted(logs[0]), _quoted(logs[0]), _quoted(logs[1])]
+        assert_equal(rows, verifier())
+        found = columnar(rows, verifier())
+        assert found[0] == found[1] != found[2]
+
+
+def _quote_of(data: bytes) -> Row:
+    """Any log with a quote of what it replays to; of start values where it does not."""
+    try:
+        values = dict(ml.EventLog.from_bytes(data).replay("sha256"))
+    except ml.MeaslogError:
+        values = {}
+    registers = {pcr: values.get(pcr, bytes(32)) for pcr in range(16)}
+    quoted = forge.quote(SIGNER, NONCE, [(0x000B, tuple(range(15)))], lambda _: registers)
+    cells = {"attest": quoted.attest, "signature": quoted.signature, "ak": quoted.ak}
+    return {"log": data, **cells, "nonce": NONCE, "pcrs": None}
+
+
+def test_logs_of_the_corpus(shared: Path) -> None:
+    """Logs of many firmwares and other systems, each of them twice, which makes a template of it."""
+    paths = sorted((shared / "corpus/logs").glob("*.bin"))
+    assert len(paths) > 30
+    rows = [{**_quote_of(path.read_bytes()), "machine": path.name} for path in paths]
+    assert_equal([row for row in rows for _ in range(2)], verifier())
+
+
+@settings(max_examples=15)
+@given(data=st.data())
+def test_generated_logs(data: st.DataObject) -> None:
+    """Logs that the profile allows, several of each, and among them one of which a byte is another."""
+    rows = []
+    for log in data.draw(st.lists(event_logs(algorithms=("sha1", "sha256")), min_size=1, max_size=3)):
+        place = data.draw(st.integers(0, len(log) - 1))
+        other = log[:place] + bytes([log[place] ^ data.draw(st.integers(1, 255))]) + log[place + 1 :]
+        # The changed log with a quote of its own, and with the other's.
+        rows += [_quote_of(log)] * 2 + [_quote_of(other), {**_quote_of(log), "log": other}]
+    assert_equal(rows, verifier())
 
 
 def _register_file(values: dict[int, bytes]) -> bytes:
@@ -449,10 +501,13 @@ def test_templates_compare_every_byte_that_counts() -> None:
     column = BinaryColumn.from_list(flipped)
     import numpy as np
 
-    alike, _, _ = template._compare(column, np.arange(len(places)))
-    for place, same in zip(places, alike.tolist(), strict=True):
+    alike, changed, digests = template._compare(column, np.arange(len(places)))
+    for i, (place, same) in enumerate(zip(places, alike.tolist(), strict=True)):
         event = max(e.index for e in log if e.offset <= place)
         row = log.rows[event]
         free = row.register in {0, 1, 2, 3, 5, 6} and row.type != EventType.EV_NO_ACTION
         header = row.offset <= place < row.offset + 12 or row.data_start - 4 <= place < row.data_start
         assert not same or (free and not header)
+        if same:
+            assert np.flatnonzero(changed[:, i]).tolist() == [event]
+            assert np.flatnonzero(digests[:, i]).tolist() == ([event] if place < row.data_start else [])

@@ -2,6 +2,8 @@
 
 All of them take and give the columns of a fleet table and are the same function: a partition's rows in, the same rows
 with their verdicts out. A verifier is pickled to the workers once; :class:`Worker` makes its appraiser where it runs.
+With ``evidence=False`` the columns of the evidence are left out of the result: logs are most of a fleet table, and to hand
+them on costs an engine more than to appraise them.
 """
 
 from __future__ import annotations
@@ -10,19 +12,21 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from measlog.bulk.appraise import Appraiser, appraise, verdict_schema
-from measlog.bulk.schema import pyarrow, verdict_fields
+from measlog.bulk.schema import EVIDENCE, OPTIONAL_EVIDENCE, pyarrow, verdict_fields
 
 if TYPE_CHECKING:
     from measlog.appraisal import Verifier
 
 __all__ = ["Worker", "dask", "duckdb", "polars", "ray", "spark"]
 
+_EVIDENCE = (*EVIDENCE, *OPTIONAL_EVIDENCE)
+
 
 class Worker:
     """A function from batches to batches that pickles, and keeps one appraiser in each process that calls it."""
 
-    def __init__(self, verifier: Verifier, bank: str = "sha256", *, plain: bool = False) -> None:
-        self.verifier, self.bank, self.plain = verifier, bank, plain
+    def __init__(self, verifier: Verifier, bank: str = "sha256", *, plain: bool = False, evidence: bool = True) -> None:
+        self.verifier, self.bank, self.plain, self.evidence = verifier, bank, plain, evidence
         self._appraiser: Appraiser | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -38,6 +42,8 @@ class Worker:
         else:
             batches = [self._appraiser.batch(batch) for batch in table.to_batches()]
             judged = pa.Table.from_batches(batches, schema=verdict_schema(table.schema)).unify_dictionaries()
+        if not self.evidence:
+            judged = judged.select([name for name in judged.schema.names if name not in _EVIDENCE])
         return judged.cast(_plain(judged.schema)) if self.plain else judged
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -52,7 +58,7 @@ def _plain(schema: Any) -> Any:
     return pa.schema([f.with_nullable(True) if f.name in names else f for f in fields], metadata=schema.metadata)
 
 
-def spark(frame: Any, verifier: Verifier, bank: str = "sha256") -> Any:
+def spark(frame: Any, verifier: Verifier, bank: str = "sha256", *, evidence: bool = True) -> Any:
     """A Spark DataFrame with the verdicts, by ``mapInArrow``; ``pcr`` and ``event`` are integers there.
 
     Spark sends its batches of ``spark.sql.execution.arrow.maxRecordsPerBatch`` rows.
@@ -61,7 +67,8 @@ def spark(frame: Any, verifier: Verifier, bank: str = "sha256") -> Any:
 
     kinds = {"pcr": IntegerType(), "event": LongType()}
     added = [StructField(f.name, kinds.get(f.name, StringType())) for f in verdict_fields()]
-    worker = Worker(verifier, bank, plain=True)
+    kept = [f for f in frame.schema.fields if evidence or f.name not in _EVIDENCE]
+    worker = Worker(verifier, bank, plain=True, evidence=evidence)
 
     def judge(batches: Iterator[Any]) -> Iterator[Any]:
         pa = pyarrow()
@@ -70,32 +77,36 @@ def spark(frame: Any, verifier: Verifier, bank: str = "sha256") -> Any:
             fields = [pa.field(f.name, wide.get(f.name, f.type)) for f in batch.schema]
             yield batch.cast(pa.schema(fields))
 
-    return frame.mapInArrow(judge, StructType([*frame.schema.fields, *added]))
+    return frame.mapInArrow(judge, StructType([*kept, *added]))
 
 
-def ray(dataset: Any, verifier: Verifier, bank: str = "sha256", **options: Any) -> Any:
+def ray(dataset: Any, verifier: Verifier, bank: str = "sha256", *, evidence: bool = True, **options: Any) -> Any:
     """A Ray Dataset with the verdicts, by ``map_batches``; ``options`` are that method's (``concurrency``, ``batch_size``)."""
     options.setdefault("batch_size", 4096)
-    arguments = {"fn_constructor_args": (verifier, bank), "fn_constructor_kwargs": {"plain": True}}
+    arguments = {
+        "fn_constructor_args": (verifier, bank),
+        "fn_constructor_kwargs": {"plain": True, "evidence": evidence},
+    }
     return dataset.map_batches(Worker, batch_format="pyarrow", zero_copy_batch=True, **arguments, **options)
 
 
-def dask(frame: Any, verifier: Verifier, bank: str = "sha256") -> Any:
+def dask(frame: Any, verifier: Verifier, bank: str = "sha256", *, evidence: bool = True) -> Any:
     """A Dask DataFrame with the verdicts, by ``map_partitions``; binary columns are of a pandas Arrow type or objects."""
     worker = Worker(verifier, bank, plain=True)
-    return frame.map_partitions(_judge_pandas, worker, meta=_judge_pandas(frame._meta, worker))  # noqa: SLF001
+    meta = _judge_pandas(frame._meta, worker, evidence=evidence)  # noqa: SLF001
+    return frame.map_partitions(_judge_pandas, worker, evidence=evidence, meta=meta)
 
 
-def _judge_pandas(part: Any, worker: Worker) -> Any:
+def _judge_pandas(part: Any, worker: Worker, *, evidence: bool) -> Any:
     import pandas as pd  # noqa: PLC0415
 
     pa = pyarrow()
-    evidence = ["log", "attest", "signature", "ak", "nonce", *(["pcrs"] if "pcrs" in part.columns else [])]
-    cells = {name: pa.array(part[name], pa.large_binary(), from_pandas=True) for name in evidence}
-    judged = worker(pa.table(cells)).drop_columns(evidence)
+    names = [name for name in _EVIDENCE if name in part.columns or name in EVIDENCE]
+    cells = {name: pa.array(part[name], pa.large_binary(), from_pandas=True) for name in names}
+    judged = worker(pa.table(cells)).drop_columns(names)
     found = judged.to_pandas(types_mapper=pd.ArrowDtype)
     found.index = part.index
-    return pd.concat([part, found], axis=1)
+    return pd.concat([part if evidence else part.drop(columns=names), found], axis=1)
 
 
 def duckdb(relation: Any, verifier: Verifier, bank: str = "sha256", *, rows: int = 65_536) -> Iterator[Any]:

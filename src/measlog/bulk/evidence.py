@@ -17,7 +17,7 @@ from measlog.errors import MeaslogError, NonceError, PcrDigestError, ReplayError
 from measlog.evidence import Quote
 from measlog.lanes import hash_rows
 from measlog.registry import ALGORITHMS_BY_NAME, algorithm_name, hash_constructor
-from measlog.replay.pcr import start_value
+from measlog.replay.pcr import PCR_COUNT, start_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +66,15 @@ class Candidates:
     """Codes of the rows that failed a step."""
     quotes: dict[int, tuple[QuoteFields, SignatureBlob]] = field(factory=dict, init=False)
     """Rows that passed all steps so far."""
+    _replayed: dict[str, NDArray[np.uint8]] = field(factory=dict, init=False)
+
+    def replayed(self, bank: str) -> NDArray[np.uint8]:
+        """The registers that the logs replay to, ``(rows, 24, digest_size)``; banks that nobody quotes are not replayed."""
+        if bank not in self._replayed:
+            values = np.empty((len(self.matched.rows), PCR_COUNT, ALGORITHMS_BY_NAME[bank].size), dtype=np.uint8)
+            self.matched.registers({bank: values})
+            self._replayed[bank] = values
+        return self._replayed[bank]
 
     def cell(self, name: str, place: int) -> bytes:
         """One cell of a row."""
@@ -226,7 +235,7 @@ def _values(
             continue
         name, pcrs = selection.algorithm, list(selection.pcrs)
         size = ALGORITHMS_BY_NAME[name].size
-        values = rows.matched.values[name][places][:, pcrs]
+        values = rows.replayed(name)[places][:, pcrs]
         for at, pcr in enumerate(pcrs):
             if not template.explained[pcr]:
                 values[:, at] = np.frombuffer(start_value(pcr, size), dtype=np.uint8)

@@ -101,9 +101,9 @@ def replay(column: BinaryColumn, *, limits: Limits = DEFAULT_LIMITS) -> Replayed
     left: list[NDArray[np.int64]] = []
     for rows in _by_length(column):
         for matched in _like(column, rows, limits, left):
-            for bank, some in matched.values.items():
-                held, known = room(bank)
-                held[matched.rows] = some
+            rooms = {bank: room(bank) for bank in matched.template.values}
+            matched.registers({bank: held for bank, (held, _) in rooms.items()}, matched.rows)
+            for _, known in rooms.values():
                 known[matched.rows] = matched.template.explained
     others = np.sort(np.concatenate(left)) if left else np.zeros(0, dtype=np.int64)
     for first in range(0, len(others), _CHUNK):

@@ -36,10 +36,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Matched", "Template", "gather"]
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 """Bytes of logs that are compared at a time: what a core's own cache holds."""
+_GAP = 512
+"""Bytes that nothing rests on up to which they are read along: a gather more costs more than they do."""
 _FEW = 16
 """Events with other digests up to which a log is replayed by its difference to a template."""
+_ALL = (1 << 64) - 1
+_EVERY = slice(None)
 _TAGGED = frozenset({EventType.EV_IPL, EventType.EV_EVENT_TAG})
 """Types whose digest rules depend on the data, which is why their events are checked one by one."""
 
@@ -62,8 +66,8 @@ class _Span:
     """A stretch of the template that is compared at a time, in numbers of eight bytes; behind its end they are zero.
 
     ``fixed`` are the bits that must be as in the template; of the others, ``digest`` are those of digests, and
-    ``event`` is, of each number, the event that they belong to. Bytes of two events that may differ are never in one
-    number: the fixed fields of a header lie between them.
+    ``event`` is, of each number, the event that the other bits belong to. Bytes of two events that may differ are never
+    in one number: the fixed fields of a header lie between them.
     """
 
     start: int
@@ -92,17 +96,43 @@ class _Span:
             event=padded[3].reshape(count, 8).max(axis=1) if count else padded[3],
         )
 
+    def part(self, word: int) -> _Span:
+        """One of the numbers as a stretch of its own."""
+        one = slice(word, word + 1)
+        return _Span(
+            start=self.start + 8 * word,
+            length=min(8, self.length - 8 * word),
+            words=self.words[one],
+            fixed=self.fixed[one],
+            digest=self.digest[one],
+            event=self.event[one],
+        )
+
 
 @frozen(kw_only=True, eq=False)
 class Matched:
-    """Rows of a column that are like a template.
-
-    ``values`` maps banks to uint8 ``(rows, 24, digest_size)``: each row's own registers.
-    """
+    """Rows of a column that are like a template."""
 
     template: Template
     rows: Numbers
-    values: Mapping[str, Bytes] = field(repr=False)
+    _column: BinaryColumn = field(repr=False)
+    _digests: Flags = field(repr=False)
+    """Which events have other digests than the template's, ``(events, rows)``."""
+
+    def registers(self, into: Mapping[str, Bytes], places: Numbers | slice = _EVERY) -> None:
+        """Each row's own registers: ``into`` maps banks to uint8 ``(any, 24, digest_size)``, ``places`` says where the rows are there."""
+        template = self.template
+        for bank, array in into.items():
+            array[places] = template.own(bank)
+        to = np.arange(len(next(iter(into.values()), ())), dtype=np.int64)[places]
+        for register, events in template.extends.items():
+            differs = self._digests[events]
+            some = np.flatnonzero(differs.any(axis=0))
+            if len(some):
+                first = events[int(np.flatnonzero(differs.any(axis=1))[0])]
+                states = template.fold(self._column, self.rows[some], register, first, tuple(into))
+                for bank, array in into.items():
+                    array[to[some], register] = states[bank]
 
 
 @frozen(kw_only=True, eq=False)
@@ -117,6 +147,8 @@ class Template:
     """The template's own registers in every bank."""
     explained: Flags = field(repr=False)
     """The registers, of 24, that the log says something about."""
+    extends: Mapping[int, list[int]] = field(repr=False)
+    """The events that extend each register."""
     _spans: tuple[_Span, ...] = field(repr=False)
 
     @classmethod
@@ -150,27 +182,33 @@ class Template:
         fixed = np.full(len(data), 0xFF, dtype=np.uint8)
         digest, event = np.zeros(len(data), dtype=np.uint8), np.zeros(len(data), dtype=np.int64)
         compared: list[tuple[int, int]] = []
+        extends: dict[int, list[int]] = {}
         for number, row in enumerate(log.rows):
             end = row.data_end
+            if row.type != EventType.EV_NO_ACTION and row.register < PCR_COUNT:
+                extends.setdefault(row.register, []).append(number)
             if number and _may_differ(log, number, row, bank, footprint, verdicts=verdicts):
                 for start, size in cls._digest_places(log, row).values():
                     fixed[start : start + size], digest[start : start + size] = 0, 0xFF
+                    event[start : start + size] = number
                 fixed[row.data_start : row.data_end] = 0
-                event[row.offset : row.data_end] = number
+                event[row.data_start : row.data_end] = number
                 end = end if verdicts else row.data_start
             compared.append((0 if number == 0 else row.offset, end))
         # For a verdict all bytes are compared, for replay those that it rests on; what follows the last event, always.
         whole = [(0, len(data))]
-        rest = [(log.rows[-1].data_end, len(data))] if log.rows[-1].data_end < len(data) else []
+        if log.rows[-1].data_end < len(data):
+            compared.append((log.rows[-1].data_end, len(data)))
         return cls(
             log=log,
             bank=bank,
             footprint=footprint if verdicts else None,
             values=values,
             explained=explained,
+            extends=extends,
             spans=tuple(
                 _Span.of(data, start, end, fixed, digest, event)
-                for start, end in (whole if verdicts else [*compared, *rest])
+                for start, end in (whole if verdicts else _joined(compared))
             ),
         )
 
@@ -195,29 +233,17 @@ class Template:
         """
         alike, changed, digests = self._compare(column, rows)
         if self.footprint is not None:
-            for number in np.flatnonzero(changed[alike].any(axis=0)).tolist():
-                some = np.flatnonzero(alike & changed[:, number])
+            for number in np.flatnonzero(changed[:, alike].any(axis=1)).tolist():
+                some = np.flatnonzero(alike & changed[number])
                 alike[some] = self._same_verdict(column, rows[some], number)
         else:
             # Another template will be nearer: folding most of a log anew is what this is to avoid.
-            alike &= digests.sum(axis=1) <= _FEW
-        kept = np.flatnonzero(alike)
-        values = {bank: np.tile(self._own(bank), (len(kept), 1, 1)) for bank in self.values}
-        for register in range(PCR_COUNT):
-            events = [
-                n
-                for n, row in enumerate(self.log.rows)
-                if row.register == register and row.type != EventType.EV_NO_ACTION
-            ]
-            if events:
-                differs = digests[kept][:, events]
-                some = np.flatnonzero(differs.any(axis=1))
-                if len(some):
-                    first = events[int(np.flatnonzero(differs.any(axis=0))[0])]
-                    self._fold(column, rows[kept[some]], register, events, first, some, values)
-        return Matched(template=self, rows=rows[kept], values=values), rows[~alike]
+            alike &= digests.sum(axis=0) <= _FEW
+        matched = Matched(template=self, rows=rows[alike], column=column, digests=digests[:, alike])
+        return matched, rows[~alike]
 
-    def _own(self, bank: str) -> Bytes:
+    def own(self, bank: str) -> Bytes:
+        """The template's registers of a bank, ``(24, digest_size)``."""
         size = ALGORITHMS_BY_NAME[bank].size
         own = np.zeros((PCR_COUNT, size), dtype=np.uint8)
         for register, value in self.values[bank].items():
@@ -225,56 +251,57 @@ class Template:
         return own
 
     def _compare(self, column: BinaryColumn, rows: Numbers) -> tuple[Flags, Flags, Flags]:
-        """Which rows have the template's structure, ``(rows,)``; which events differ, and which in their digests."""
-        events = len(self.log.rows)
+        """Which rows have the template's structure, ``(rows,)``; which events differ, and which in their digests.
+
+        The latter two are ``(events, rows)``.
+        """
         alike = np.ones(len(rows), dtype=np.bool_)
-        changed = np.zeros((len(rows), events), dtype=np.bool_)
-        digests = np.zeros((len(rows), events), dtype=np.bool_)
+        changed = np.zeros((len(self.log.rows), len(rows)), dtype=np.bool_)
+        digests = np.zeros((len(self.log.rows), len(rows)), dtype=np.bool_)
         for span in self._spans:
             count = len(span.words)
             step = max(16, _CHUNK // (8 * count))
+            differs = np.empty((len(rows), count), dtype=np.bool_)
             for first in range(0, len(rows), step):
                 these = _words_of(column, rows[first : first + step], span)
-                places = np.flatnonzero(these != span.words)
-                if not len(places):
-                    continue
-                log, word = np.divmod(places, count)
-                bits = these.reshape(-1)[places] ^ span.words[word]
-                alike[first + log[(bits & span.fixed[word]) != 0]] = False
-                changed[first + log, span.event[word]] = True
-                in_digest = (bits & span.digest[word]) != 0
-                digests[first + log[in_digest], span.event[word[in_digest]]] = True
+                np.not_equal(these, span.words, out=differs[first : first + step])
+            # Most words are the same in all logs. Of each other one all logs are looked at together.
+            words = np.flatnonzero(differs.any(axis=0))
+            others = np.ascontiguousarray(differs[:, words].T)
+            fixed, digest, event = span.fixed[words], span.digest[words], span.event[words]
+            alike &= ~others[fixed == _ALL].any(axis=0)
+            _mark(changed, event[fixed != _ALL], others[fixed != _ALL])
+            _mark(digests, event[digest == _ALL], others[digest == _ALL])
+            for at in np.flatnonzero((fixed != _ALL) & (digest != _ALL) & ((fixed | digest) != 0)).tolist():
+                bits = _words_of(column, rows, span.part(int(words[at])))[:, 0] ^ span.words[words[at]]
+                alike &= (bits & fixed[at]) == 0
+                digests[event[at]] |= (bits & digest[at]) != 0
         return alike, changed, digests
 
-    def _fold(
-        self,
-        column: BinaryColumn,
-        rows: Numbers,
-        register: int,
-        events: list[int],
-        first: int,
-        places: Numbers,
-        values: Mapping[str, Bytes],
-    ) -> None:
-        """Fold one register of some rows anew, from the first event that differs in any of them, in every bank."""
-        starts = column.starts[rows]
+    def fold(
+        self, column: BinaryColumn, rows: Numbers, register: int, first: int, banks: tuple[str, ...]
+    ) -> dict[str, Bytes]:
+        """One register of some rows that match, folded anew from the event ``first`` on: ``(rows, digest_size)`` a bank."""
         locality, _ = startup_locality(self.log.to_bytes(), self.log.rows) if register == 0 else (None, None)
         states: dict[str, Bytes] = {}
-        for bank in values:
+        for bank in banks:
             start = start_value(register, ALGORITHMS_BY_NAME[bank].size, locality=locality or 0, launched=True)
             states[bank] = np.frombuffer(start, dtype=np.uint8).reshape(1, -1).copy()
         own = np.frombuffer(self.log.to_bytes(), dtype=np.uint8)
-        for number in events:
+        for number in self.extends[register]:
             row = self.log.rows[number]
             if number == first:
                 states = {bank: np.repeat(state, len(rows), axis=0) for bank, state in states.items()}
             # Up to there one log speaks for all.
-            data, at = (own, np.zeros(1, dtype=np.int64)) if number < first else (column.data, starts)
-            headers = gather(data, at + row.offset, row.data_start - row.offset)
-            for bank, (place, size) in self._digest_places(self.log, row).items():
-                lanes.extend(bank, states[bank], headers[:, place - row.offset : place - row.offset + size])
-        for bank, array in values.items():
-            array[places, register] = states[bank]
+            data, at = (own, np.zeros(1, dtype=np.int64)) if number < first else (column.data, column.starts[rows])
+            places = self._digest_places(self.log, row)
+            begin = min(places[bank][0] for bank in banks)
+            end = max(sum(places[bank]) for bank in banks)
+            found = gather(data, at + begin, end - begin)
+            for bank in banks:
+                place, size = places[bank][0] - begin, places[bank][1]
+                lanes.extend(bank, states[bank], found[:, place : place + size])
+        return states
 
     def _same_verdict(self, column: BinaryColumn, rows: Numbers, number: int) -> Flags:
         """Whether an event that differs from the template's contributes the same to the verdict, row by row."""
@@ -331,6 +358,24 @@ class Template:
         if any(lanes.hash_rows(bank, piece)[0].tobytes() != value for bank, value in event.digests.items()):
             return None  # a rule that hashes more than these bytes
         return start, end
+
+
+def _joined(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ascending stretches, those with little between them as one: what lies there may differ all the same."""
+    joined = stretches[:1]
+    for start, end in stretches[1:]:
+        if start - joined[-1][1] <= _GAP:
+            joined[-1] = joined[-1][0], end
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _mark(flags: Flags, events: Numbers, others: Flags) -> None:
+    """Set the flags of the events, ``(events, rows)``, in the rows where one of their words is another: ``(words, rows)``."""
+    if len(events):
+        firsts = np.flatnonzero(np.diff(events, prepend=-1))  # words are in the order of the events
+        flags[events[firsts]] |= np.logical_or.reduceat(others, firsts, axis=0)
 
 
 def _words_of(column: BinaryColumn, rows: Numbers, span: _Span) -> Words:

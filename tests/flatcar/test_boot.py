@@ -5,7 +5,10 @@ A prediction is made from a manifest and the state of the disk; the logs and the
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -212,3 +215,40 @@ def test_a_predicted_boot_is_the_lab_s(name: str) -> None:
             assert [e.digests[bank] for e in boot.of(pcr)] == [e.digests[bank] for e in log if e.pcr == pcr]
     for mine, theirs in zip(boot.of(9), [e for e in log if e.pcr == 9], strict=True):
         assert (mine.type, mine.data) == (theirs.type, theirs.data)
+
+
+@pytest.mark.parametrize(("name", "secure_boot"), [("uki", True), ("uki-sb-off", False)])
+def test_a_unified_image_s_boot_is_the_lab_s(name: str, secure_boot: bool) -> None:
+    """PCR 4, 11, 13 and 14 as the TPM reported them when the machine was up; PCR 11 of earlier phases by hashlib."""
+    folder = FIXTURES / name
+    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
+    release = SignedManifest.from_bytes((folder / "manifest.dsse.json").read_bytes()).verify(keys=[key])
+    boots = predict(release, secure_boot=secure_boot)
+    reported = json.loads((folder / "pcrs.json").read_text())
+    phases = ("enter-initrd", "leave-initrd", "sysinit", "ready")
+    assert [boot.name.rpartition(", ")[2] for boot in boots] == [
+        "before the initrd", *(":".join(phases[: count + 1]) for count in range(4)),
+    ]  # fmt: skip
+    log = read_log(folder / "binary_bios_measurements")
+    for bank in reported:
+        value = bytes(hashlib.new(bank).digest_size)
+        for event in log:
+            if event.pcr == 11:
+                value = hashlib.new(bank, value + event.digests[bank]).digest()
+        for boot, phase in zip(boots, (None, *phases), strict=True):
+            if phase is not None:
+                value = hashlib.new(bank, value + hashlib.new(bank, phase.encode()).digest()).digest()
+            assert boot.pcrs[bank][11] == value
+        last = {pcr: value.hex() for pcr, value in boots[-1].pcrs[bank].items()}
+        assert last == {pcr: reported[bank][str(pcr)] for pcr in (4, 8, 11, 13, 14)}
+    assert {9, 12, *range(4), 5, 6, 7} == set(boots[-1].unknown)
+
+
+def test_a_unified_image_has_no_boots_of_slots_or_settings() -> None:
+    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
+    release = SignedManifest.from_bytes((FIXTURES / "uki" / "manifest.dsse.json").read_bytes()).verify(keys=[key])
+    assert len(predict(release)) == 2 * len(predict(release, secure_boot=True))
+    given: dict[str, Any]
+    for given in ({"slot": "a"}, {"first_boot": True}, {"oem_grub_cfg": b""}, {"arguments": ["x"]}):
+        with pytest.raises(UnsupportedError, match="Secure Boot and phase"):
+            predict(release, **given)

@@ -161,8 +161,10 @@ def predict(
     ``bootloader`` is the manifest of the release that shim and GRUB come from, where the machine was installed with
     another one. ``oem_grub_cfg`` is the ``grub.cfg`` of the OEM partition, ``arguments`` what the operator appends to
     it: kernel arguments one by one, for boots with other digests, or a model that they will keep, for boots whose
-    registers 8 and 9 are unknown and whose command line says what may stand at which place. ``log`` is a good log of the machine: what
-    the platform measures is taken from it, and only boots with its Secure Boot state and disk are listed.
+    registers 8 and 9 are unknown and whose command line says what may stand at which place. ``log`` is a good log of the
+    machine: what the platform measures is taken from it, and only boots with its Secure Boot state and disk are listed.
+    A release of unified kernel images has a boot for each image and each phase that systemd measures, and none of the
+    other variations.
 
     Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, and for arguments
     that would not reach the kernel, LimitExceededError for a configuration that does not end, ManifestError for a slot
@@ -170,6 +172,15 @@ def predict(
     """
     if slot not in {None, "a", "b"}:
         raise ManifestError(f"slot {slot!r}: expected a or b")
+    if manifest.grub is None and any(component.uki is not None for component in manifest.components):
+        from measlog.flatcar.unified import unified_boots  # noqa: PLC0415  (it is made of what is here)
+
+        given = (log, bootloader, slot, first_boot, oem_grub_cfg, arguments)
+        if any(value is not None for value in given):
+            raise UnsupportedError(
+                f"{manifest.name}: its unified kernel images have no boots but by Secure Boot and phase"
+            )
+        return unified_boots(manifest, secure_boot=secure_boot)
     loader = bootloader_of(bootloader or manifest)
     if arguments is not None:
         from measlog.flatcar.arguments import boots_with_arguments  # noqa: PLC0415  (most predictions need no more)
@@ -274,7 +285,7 @@ def _slot(boot: GrubBoot) -> str | None:
     return {b"-a": "a", b"-b": "b"}.get(boot.kernel[-2:])
 
 
-_PLATFORM = {
+PLATFORM = {
     0: "firmware code: the platform's",
     1: "firmware settings and boot options: the platform's",
     2: "option ROMs: the platform's",
@@ -287,7 +298,7 @@ _PLATFORM = {
 
 def _before_grub(bootloader: ReferenceManifest) -> tuple[list[PredictedEvent], dict[int, str]]:
     """Firmware and shim, up to GRUB's start, as far as the image decides it."""
-    unknown = dict(_PLATFORM)
+    unknown = dict(PLATFORM)
     shim, grub = bootloader.component("shim"), bootloader.component("grub")
     events = [action(4, CALLING), separator(4)]
     if shim is not None:
@@ -391,7 +402,8 @@ def registers(
 ) -> dict[str, dict[int, bytes]]:
     """The registers that the events leave, in every bank that all events of a register have a digest for.
 
-    Registers 11 to 13 are not extended on this way to boot and stay zero. ``start`` gives registers as they are.
+    Registers 8 and 9 and 11 to 13 stay zero where nothing extends them, unless they are ``unknown``. ``start`` gives
+    registers as they are.
     """
     by_pcr: dict[int, list[PredictedEvent]] = {8: [], 9: []}
     for event in events:
@@ -403,7 +415,8 @@ def registers(
             if pcr not in unknown and all(bank in event.digests for event in made_there):
                 values[pcr] = replay((event.digests[bank] for event in made_there), bank)
         for pcr in _UNTOUCHED:
-            values.setdefault(pcr, bytes(ALGORITHMS_BY_NAME[bank].size))
+            if pcr not in unknown:
+                values.setdefault(pcr, bytes(ALGORITHMS_BY_NAME[bank].size))
         made[bank] = dict(sorted(values.items()))
     return made
 

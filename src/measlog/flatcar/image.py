@@ -16,7 +16,7 @@ from attrs.validators import deep_iterable, instance_of
 
 from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
-from measlog.flatcar.boot import boot_paths
+from measlog.flatcar.boot import boot_paths, mok_events
 from measlog.flatcar.layout import EspContents, read_esp, read_oem, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED, UNTOUCHED_MOK
 from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
@@ -218,7 +218,7 @@ class Image:
         )
         if self.esp.grub is None:
             paths = uki_boot_paths(manifest)
-            return evolve(manifest, boot_paths=paths, covers=UKI_COVERS, not_covered=UKI_NOT_COVERED)
+            return _with_mok(evolve(manifest, boot_paths=paths, covers=UKI_COVERS, not_covered=UKI_NOT_COVERED))
         try:
             paths = boot_paths(manifest)
         except UnsupportedError as error:
@@ -226,10 +226,16 @@ class Image:
             missing = {**NOT_COVERED, **{register: f"{reason}: {error}" for register, reason in _UNPREDICTED.items()}}
             covered = {register: reason for register, reason in COVERS.items() if register not in missing}
             return evolve(manifest, covers=covered, not_covered=missing)
-        if any(path.of(14) for path in paths):
-            missing = {register: reason for register, reason in NOT_COVERED.items() if register != 14}
-            return evolve(manifest, boot_paths=paths, covers={**COVERS, 14: UNTOUCHED_MOK}, not_covered=missing)
-        return evolve(manifest, boot_paths=paths)
+        return _with_mok(evolve(manifest, boot_paths=paths))
+
+
+def _with_mok(manifest: ReferenceManifest) -> ReferenceManifest:
+    """Register 14 is covered where a shim is known with what it mirrors there."""
+    shim = manifest.component("shim")
+    if shim is None or not manifest.boot_paths or mok_events(shim)[1] is not None:
+        return manifest
+    missing = {register: reason for register, reason in manifest.not_covered.items() if register != 14}
+    return evolve(manifest, covers={**manifest.covers, 14: UNTOUCHED_MOK}, not_covered=missing)
 
 
 def authenticate(path: Path, source: Source, keys: OpenPgpKeys) -> Source:

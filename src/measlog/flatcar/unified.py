@@ -6,13 +6,27 @@ import re
 from collections.abc import Mapping
 from uuid import UUID
 
-from measlog.flatcar.boot import CALLING, PredictedBoot, PredictedEvent, action, hashes, image, mok_events, separator
+from attrs import evolve
+
+from measlog.flatcar.boot import (
+    CALLING,
+    PLATFORM,
+    PredictedBoot,
+    PredictedEvent,
+    action,
+    hashes,
+    image,
+    mok_events,
+    registers,
+    separator,
+)
 from measlog.flatcar.registers import NOT_COVERED
 from measlog.log.joined import UNTYPED
 from measlog.reference.manifest import BootPath, Component, ExpectedEvent, ReferenceManifest
+from measlog.reference.uki import PHASES
 from measlog.registry import EventType
 
-__all__ = ["UKI_COVERS", "UKI_NOT_COVERED", "predict_unified", "uki_boot_paths", "uki_root_hashes"]
+__all__ = ["UKI_COVERS", "UKI_NOT_COVERED", "predict_unified", "uki_boot_paths", "uki_root_hashes", "unified_boots"]
 
 UKI_COVERS: Mapping[int, str] = {
     4: "shim, systemd-boot and the unified kernel image; the kernel inside it where Secure Boot is off",
@@ -112,6 +126,35 @@ def predict_unified(
         pcrs={},
         unknown=unknown,
     )
+
+
+def unified_boots(manifest: ReferenceManifest, *, secure_boot: bool | None = None) -> list[PredictedBoot]:
+    """The boots of each unified image, one for each phase that systemd measures into register 11, with their registers.
+
+    A secret that is bound to register 11 is opened in one phase: the values of the others are other boots.
+    """
+    made = []
+    for component in manifest.components:
+        if component.uki is None:
+            continue
+        for secure in (True, False) if secure_boot is None else (secure_boot,):
+            for count in range(len(PHASES) + 1):
+                phases = PHASES[:count]
+                boot = predict_unified(manifest, component, secure_boot=secure, phases=phases)
+                unknown = {**PLATFORM, **boot.unknown, 9: UKI_NOT_COVERED[9], 12: UKI_NOT_COVERED[12]}
+                made.append(
+                    evolve(
+                        boot,
+                        name=f"{boot.name}, {':'.join(phases) or 'before the initrd'}",
+                        unknown=unknown,
+                        pcrs=registers(boot.events, unknown),
+                        assumptions=(
+                            "register 4: the firmware's first boot option starts shim, and nothing is tried before it",
+                            "register 13: nothing is handed to the image beside what is in it",
+                        ),
+                    )
+                )
+    return made
 
 
 def path_name(component: Component, *, secure_boot: bool) -> str:

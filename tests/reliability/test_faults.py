@@ -86,7 +86,7 @@ def test_the_command_says_so_when_the_disk_is_full(
     fleet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest, key = FIXTURES / "flatcar-lab-good/manifest.dsse.json", FIXTURES / "lab/keys/manifest.pub"
-    words = ["--manifest", manifest, "--manifest-key", key, "-o", tmp_path / "out.parquet"]
+    words: list[str | Path] = ["--manifest", manifest, "--manifest-key", key, "-o", tmp_path / "out.parquet"]
     with largest_file(1000):
         done = Runner(capsys)("bulk", "verify", fleet_file, *words)
     assert done.status == 3
@@ -101,7 +101,11 @@ def _damaged(data: bytes, folder: Path) -> str:
     try:
         summary = verify_parquet(source, target, verifier())
     except TableError as error:
-        assert str(source) in str(error)
+        refusal = str(error)
+    else:
+        refusal = ""
+    if refusal:
+        assert str(source) in refusal
         assert not target.exists()
         return "refused"
     assert pq.read_table(target).num_rows == summary.rows

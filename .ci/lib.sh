@@ -18,6 +18,9 @@ step() { # NAME COMMAND...: run it, say how long it took, end everything where i
 system_packages() {
   local missing=()
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+  python3 -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("include"), "Python.h").stat()' 2>/dev/null ||
+    missing+=(python3-dev)
+  command -v gcc >/dev/null || missing+=(gcc libc6-dev)
   command -v git >/dev/null || missing+=(git)
   command -v debootstrap >/dev/null || missing+=(debootstrap)
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
@@ -140,6 +143,20 @@ assert (place.parent / "py.typed").is_file()
 for schema in (importlib.resources.files("measlog") / "schemas").iterdir():
     json.loads(schema.read_text())
 ')
+}
+
+wheels() { # FOLDER: built as released, for this machine; the other machines' wheels: docs/packaging.md
+  local tools="$1/tools/bin" lanes='import measlog.lanes as lanes; assert len(lanes.engines()) > 1, lanes.engines()'
+  python3 -m venv "$1/tools"
+  "$tools/pip" install --quiet --constraint "$root/release/constraints.txt" "$root[release]"
+  rm -rf "$root/build" "$root"/src/*.egg-info
+  "$tools/python" -m release.build -o "$1/dist" --target "linux-$(uname -m)"
+  "$tools/python" -m release.check "$1/dist" --again
+  # From the source archive, by this machine's compiler.
+  python3 -m venv "$1/source"
+  "$1/source/bin/pip" install --quiet "$1"/dist/*.tar.gz
+  (cd / && "$1/source/bin/python" -I -c "$lanes")
+  "$tools/python" -m release.matrix "$1/dist"
 }
 
 lab_packages() {

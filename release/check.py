@@ -34,8 +34,19 @@ MACHINES = {"x86_64": "X86_64", "aarch64": "AARCH64", "arm64": "ARM64"}
 OLDEST_API = "3.11"
 
 
+class UnreadableError(Exception):
+    """A reader could make nothing of a wheel."""
+
+
 def wrong_with(wheel: Path) -> Iterator[str]:
     """What is not as the name of the wheel says."""
+    try:
+        yield from _wrong_with(wheel)
+    except UnreadableError as error:
+        yield str(error)
+
+
+def _wrong_with(wheel: Path) -> Iterator[str]:
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
         metadata = {Path(name).name: name for name in names if ".dist-info/" in name}
@@ -74,7 +85,7 @@ def _tool(*command: str) -> Any:
     try:
         return json.loads(done.stdout)
     except ValueError:
-        raise SystemExit(f"{' '.join(command)}: {done.stdout}{done.stderr}") from None
+        raise UnreadableError(f"{command[0]}: {(done.stderr or done.stdout).strip()[-300:]}") from None
 
 
 def _api(wheel: Path) -> Iterator[str]:
@@ -91,11 +102,12 @@ def _api(wheel: Path) -> Iterator[str]:
 def _glibc(wheel: Path, target: Target) -> Iterator[str]:
     """PyPA's auditwheel: the oldest glibc that has all the symbols, and no library but those of every system."""
     said = _tool("auditwheel", "show", "--json", str(wheel))
-    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", said["overall_tag"])
+    tag, foreign = said.get("overall_tag", "nothing"), said.get("external_libs", "nothing")
+    found = re.fullmatch(r"manylinux_2_(\d+)_(\w+)", tag)
     named = re.search(r"manylinux_2_(\d+)_(\w+)", target.platform)
     assert named is not None
-    if found is None or int(found[1]) > int(named[1]) or found[2] != named[2] or said["external_libs"]:
-        yield f"auditwheel says {said['overall_tag']}, external libraries {said['external_libs']}"
+    if found is None or int(found[1]) > int(named[1]) or found[2] != named[2] or foreign:
+        yield f"auditwheel says {tag}, external libraries {foreign}"
 
 
 def _elf(data: bytes, target: Target) -> Iterator[str]:

@@ -26,7 +26,9 @@ __all__ = ["FEW", "install", "main", "probe", "pytest", "wheels"]
 
 FEW = (
     "tests/test_lanes.py",
-    "tests/formats",
+    "tests/formats/test_pecoff.py",
+    "tests/formats/test_pfp.py",
+    "tests/formats/test_tpm2.py",
     "tests/log/test_captures.py",
     "tests/evidence/test_captures.py",
     "tests/appraisal/test_captures.py",

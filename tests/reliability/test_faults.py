@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_at_any_point(fleet_file: Path, undisturbed: bytes, 
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_many_points(fleet_file: Path, undisturbed: bytes, tmp_path: Path) -> None:
-    sizes = range(0, len(undisturbed), len(undisturbed) // 100)
+    sizes = range(0, len(undisturbed), len(undisturbed) // 40)
     for number, size in enumerate(sizes):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -162,10 +162,10 @@ def test_damage_anywhere(fleet_file: Path, tmp_path: Path) -> None:
     """A byte, or sixteen, of the table changed: a table that is refused as such, or verdicts on every row."""
     whole, chance = fleet_file.read_bytes(), random.Random(7)
     seen = Counter[str]()
-    for number in range(300):
+    for number in range(150):
         # The footer is a small part of the file and the most telling one: half of the damage is there.
         at = chance.randrange(len(whole)) if number % 2 else chance.randrange(len(whole) - 4000, len(whole))
         width = chance.choice((1, 1, 16))
         seen[_damaged(whole[:at] + chance.randbytes(width) + whole[at + width :], tmp_path)] += 1
-    assert seen["refused"] > 20
-    assert seen["read"] > 20
+    assert seen["refused"] > 10
+    assert seen["read"] > 10

@@ -44,7 +44,7 @@ def extras() -> dict[str, list[str]]:
     found = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     def direct(name: str) -> list[str]:
-        named = []
+        named: list[str] = []
         for line in found[name]:
             match = re.match(r"([A-Za-z0-9._-]+)(?:\[([^\]]+)\])?", line)
             assert match is not None, line

@@ -90,7 +90,7 @@ def verify_parquet(
     """
     source, target = Path(source), Path(target)
     started = time.monotonic()
-    with _open(source) as file:
+    with _open(source) as file, _reading(f"the schema of {source} cannot be read"):
         check_columns(file.schema_arrow)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     if target.exists() and target.samefile(source):
@@ -142,10 +142,13 @@ def _batches(file: Any, path: Path, number: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _reading(problem: str) -> Iterator[None]:
-    """Damaged bytes are a TableError. Arrow has an OSError for some of them; those of the system have a number."""
+    """Damaged bytes are a TableError.
+
+    Arrow has OSErrors for some of them, which have no number as the system's have, and ValueErrors for names.
+    """
     try:
         yield
-    except (pyarrow().ArrowException, OSError) as error:
+    except (pyarrow().ArrowException, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise TableError(f"{problem}: {error}") from None

@@ -34,12 +34,15 @@ FEW = (
     "tests/appraisal/test_captures.py",
 )
 CACHE = Path(os.environ.get("MEASLOG_CI_CACHE", "/var/cache/measlog-ci"))
-# What the installed package says of itself: where it is, and whether it has lanes.
+# What the installed package says of itself: where it is, and that it has the lanes for what the kernel says the processor has.
 PROBE = """
 import sys, measlog, measlog.lanes as lanes
 assert measlog.__file__.startswith(sys.prefix), measlog.__file__
 engines, lanes_wanted = lanes.engines(), sys.argv[1] == "lanes"
 assert (len(engines) > 1) == lanes_wanted, engines
+flags = open("/proc/cpuinfo").read().split()
+for name, needed in (("avx2", {"avx2"}), ("avx512", {"avx512f", "avx512bw", "avx512vl"})):
+    assert (name in engines) == (lanes_wanted and needed <= set(flags)), (name, engines)
 print(sys.version.split()[0], *engines)
 """
 

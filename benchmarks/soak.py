@@ -54,7 +54,7 @@ GROWTH = 0.02
 """What may be added to the median from the end of the warm-up to the end, by the straight line through the peaks."""
 STRETCHES = 6
 """Memory goes up and down as things are remembered and forgotten; the peaks of equal stretches of time must not."""
-CYCLE = 8000
+CYCLE = 7000
 """Rows after which everything was forgotten at least once: 256 templates, at two or three new ones among 64 such rows."""
 FORGETFUL = {
     "measlog.bulk.quotes": {"_REMEMBERED": 64},
@@ -318,7 +318,7 @@ def main() -> int:
         return 1
     finally:
         shutil.rmtree(given.folder)
-    trends, wrong = judged(run.samples, (500 if given.forgetful else CYCLE) / given.rows)
+    trends, wrong = judged(run.samples, (CYCLE * 8 / 256 if given.forgetful else CYCLE) / given.rows)
     table = list(lines(run, trends, wrong))
     for name, figure in table:
         print(f"{name}: {figure}")

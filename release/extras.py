@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from release.matrix import Failed, call, install, pytest, wheels
+from release.matrix import Failed, call, install, pip, pytest, wheels
 from release.places import ROOT, Place, here
 
 __all__ = ["extras", "main"]
@@ -91,7 +91,7 @@ def one(place: Place, name: str, required: list[str], wheel: Path, work: Path, m
     told = f"{len(modules)} modules of {len(required)} packages, {len(mine)} modules of measlog"
     if not tests:
         return f"{told}; no tests of its own"
-    call(place, [sys.executable, "-m", "uv", "pip", "install", "--quiet", "-p", str(python), *TESTING], work)
+    call(place, [*pip(python), *TESTING], work)
     words = [*(["-m", marked] if marked else []), *tests]
     return f"{told}, {len(tests)} files of tests: {pytest(place, python, words, work)}"
 

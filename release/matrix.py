@@ -22,7 +22,7 @@ from pathlib import Path
 
 from release.places import ROOT, SUITES, Place, debian, here
 
-__all__ = ["FEW", "install", "main", "probe", "pytest", "wheels"]
+__all__ = ["FEW", "Failed", "call", "install", "main", "pip", "probe", "pytest", "wheels"]
 
 FEW = (
     "tests/test_lanes.py",
@@ -68,6 +68,16 @@ def call(place: Place, words: Sequence[str], work: Path, folder: Path = ROOT) ->
     return done.stdout
 
 
+def pip(python: Path) -> list[str]:
+    """The command that installs into the environment of ``python``, by the pip of this one."""
+    return [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+
+
+def lowest(python: Path) -> list[str]:
+    """The same by uv, with the oldest versions that are allowed of what is asked for."""
+    return [sys.executable, "-m", "uv", "pip", "install", "--quiet", "-p", str(python), "--resolution", "lowest-direct"]
+
+
 def install(place: Place, wheel: Path, extras: str, work: Path, *, oldest: bool = False) -> Path:
     """A clean environment with the wheel; its Python."""
     folder = Path(tempfile.mkdtemp(dir=work, prefix="venv."))
@@ -76,11 +86,9 @@ def install(place: Place, wheel: Path, extras: str, work: Path, *, oldest: bool 
         shutil.copyfile(wheel, copy)
     python = folder / "bin" / "python"
     if place.root is None:
-        # The same as venv and pip do, in a tenth of the time.
-        call(place, [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "-p", place.python, str(folder)], work)
-        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "-p", str(python)]
-        command += ["--resolution", "lowest-direct"] if oldest else []
-        call(place, [*command, f"measlog[{extras}] @ {copy.as_uri()}" if extras else str(copy)], work)
+        call(place, [place.python, "-m", "venv", "--without-pip", str(folder)], work)
+        wanted = f"measlog[{extras}] @ {copy.as_uri()}" if extras else str(copy)
+        call(place, [*(lowest(python) if oldest else pip(python)), wanted], work)
     else:
         call(place, [place.python, "-m", "venv", str(folder)], work)
         call(place, [str(python), "-m", "pip", "install", "--quiet", f"{copy}[{extras}]"], work)

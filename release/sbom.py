@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from release.build import ROOT, epoch_of
+from release.matrix import pip
 
 __all__ = ["bill"]
 
@@ -24,10 +25,9 @@ def bill(wheel: Path) -> str:
     """The bill for this wheel, as JSON."""
     with tempfile.TemporaryDirectory(prefix="measlog-sbom.") as name:
         folder = Path(name, "venv")
-        uv = [sys.executable, "-m", "uv"]
-        subprocess.run([*uv, "venv", "--quiet", "-p", sys.executable, str(folder)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
         python = folder / "bin" / "python"
-        subprocess.run([*uv, "pip", "install", "--quiet", "-p", str(python), str(wheel)], check=True)
+        subprocess.run([*pip(python), str(wheel)], check=True)
         command = [sys.executable, "-m", "cyclonedx_py", "environment", "--output-reproducible", "--mc-type", "library"]
         command += ["--spec-version", "1.6", "--pyproject", str(ROOT / "pyproject.toml"), str(python)]
         settings = os.environ | {"SOURCE_DATE_EPOCH": str(epoch_of(ROOT))}

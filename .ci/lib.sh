@@ -18,6 +18,9 @@ step() { # NAME COMMAND...: run it, say how long it took, end everything where i
 system_packages() {
   local missing=()
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+  python3 -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("include"), "Python.h").stat()' 2>/dev/null ||
+    missing+=(python3-dev)
+  command -v gcc >/dev/null || missing+=(gcc libc6-dev)
   command -v git >/dev/null || missing+=(git)
   command -v debootstrap >/dev/null || missing+=(debootstrap)
   [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
@@ -161,6 +164,20 @@ engine_packages() { # VENV: Java for Spark, and the extras
   command -v java >/dev/null || apt-get -q -y --no-install-recommends install default-jre-headless
   "$1/bin/pip" install --quiet "$root[dask,duckdb,polars,ray,spark]"
   rm -rf "$root/build" "$root"/src/*.egg-info
+}
+
+wheels() { # FOLDER: built as released, for this machine; the other machines' wheels: docs/packaging.md
+  local tools="$1/tools/bin" lanes='import measlog.lanes as lanes; assert len(lanes.engines()) > 1, lanes.engines()'
+  python3 -m venv "$1/tools"
+  "$tools/pip" install --quiet --constraint "$root/release/constraints.txt" "$root[release]"
+  rm -rf "$root/build" "$root"/src/*.egg-info
+  "$tools/python" -m release.build -o "$1/dist" --target "linux-$(uname -m)"
+  "$tools/python" -m release.check "$1/dist" --again
+  # From the source archive, by this machine's compiler.
+  python3 -m venv "$1/source"
+  "$1/source/bin/pip" install --quiet "$1"/dist/*.tar.gz
+  (cd / && "$1/source/bin/python" -I -c "$lanes")
+  "$tools/python" -m release.matrix "$1/dist"
 }
 
 lab_packages() {

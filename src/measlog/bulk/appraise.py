@@ -51,6 +51,8 @@ _KEPT = 16
 """Templates of one length of log that are remembered; logs that are like none of them go the scalar way."""
 _KEPT_IN_ALL = 256
 """Templates of all lengths; each takes some ten times its log's length."""
+_KEPT_OPINIONS = 4096
+"""Opinions that are remembered: whoever owns a machine's key chooses what it quotes, and so makes new ones."""
 _FRUITLESS = 4
 """Templates in a row that no other log was like, after which no more are made for the batch and length."""
 
@@ -227,6 +229,8 @@ class Appraiser:
         if known is None:
             known = self._scalar(columns, pcrs, row)
             if known.status != "none":
+                if len(self._opinions) >= _KEPT_OPINIONS:
+                    self._opinions.clear()
                 self._opinions[key] = known
         return known
 

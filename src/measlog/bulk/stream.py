@@ -9,6 +9,7 @@ bank is taken over.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import multiprocessing
@@ -84,11 +85,12 @@ def verify_parquet(
 
     Memory is bounded by one row group's compressed bytes and ``_ROWS`` rows a worker. ``progress`` is called whenever a
     row group is done. A script that asks for more than one worker needs the usual ``if __name__ == "__main__":``.
-    Raises :class:`~measlog.bulk.schema.TableError` where ``source`` is no fleet table, OSError as files do.
+    Raises :class:`~measlog.bulk.schema.TableError` where ``source`` is no fleet table or a row group cannot be read,
+    OSError as files do. Whatever happens, ``target`` is whole or not there, and what was done is gone on with next time.
     """
     source, target = Path(source), Path(target)
     started = time.monotonic()
-    with _open(source) as file:
+    with _open(source) as file, _reading(f"the schema of {source} cannot be read"):
         check_columns(file.schema_arrow)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     if target.exists() and target.samefile(source):
@@ -129,10 +131,27 @@ def _parquet() -> Any:
 
 
 def _open(path: Path) -> Any:
-    try:
+    with _reading("not a Parquet file that can be read"):
         return _parquet().ParquetFile(path, pre_buffer=False)
-    except pyarrow().ArrowInvalid as error:
-        raise TableError(f"not a Parquet file: {error}") from None
+
+
+def _batches(file: Any, path: Path, number: int) -> Iterator[Any]:
+    with _reading(f"row group {number} cannot be read"):
+        yield from file.iter_batches(batch_size=_ROWS, row_groups=[number], use_threads=False)
+
+
+@contextlib.contextmanager
+def _reading(problem: str) -> Iterator[None]:
+    """Damaged bytes are a TableError.
+
+    Arrow has OSErrors for some of them, which have no number as the system's have, and ValueErrors for names.
+    """
+    try:
+        yield
+    except (pyarrow().ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise TableError(f"{problem}: {error}") from None
 
 
 def _identity(source: Path, verifier: Verifier, bank: str) -> str:
@@ -235,7 +254,7 @@ def _do(source: Path, folder: Path, appraiser: Appraiser, number: int) -> None:
     """The verdicts on one row group, without its evidence: the output puts them beside it."""
     pa, pq = pyarrow(), _parquet()
     with _open(source) as file:
-        batches = file.iter_batches(batch_size=_ROWS, row_groups=[number], use_threads=False)
+        batches = _batches(file, source, number)
         pieces = [pa.Table.from_batches([appraiser.batch(batch)]).select(list(VERDICT)) for batch in batches]
     schema = pa.schema(verdict_fields())
     table = pa.concat_tables(pieces).unify_dictionaries().combine_chunks() if pieces else schema.empty_table()
@@ -249,6 +268,7 @@ class _Output:
         self.draft = folder / "output.draft"
         self.statuses: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
+        self._source = source
         self._folder = folder
         self._groups = groups
         self._next = 0
@@ -283,7 +303,7 @@ class _Output:
         self.statuses.update(verdicts["status"].to_pylist())
         self.codes.update(code for code in verdicts["code"].to_pylist() if code is not None)
         at = 0
-        for batch in self._file.iter_batches(batch_size=_ROWS, row_groups=[number], use_threads=False):
+        for batch in _batches(self._file, self._source, number):
             judged = verdicts.slice(at, batch.num_rows)
             at += batch.num_rows
             columns = [pa.chunked_array([c]) for c in batch.columns] + judged.columns

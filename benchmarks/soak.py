@@ -39,7 +39,8 @@ import pyarrow.parquet as pq
 from attrs import field, frozen
 
 import measlog as ml
-from benchmarks.bulk import CELLS, verifier
+from benchmarks.bulk import CELLS
+from benchmarks.fleets import verifier
 from fixtures import fleet
 from measlog import lanes
 from measlog.bulk.appraise import Appraiser

@@ -157,10 +157,10 @@ def test_row_groups_around_a_damaged_one_are_read(fleet_file: Path, tmp_path: Pa
     whole[at : at + 64] = b"\xff" * 64
     source = tmp_path / "fleet.parquet"
     source.write_bytes(whole)
-    found = list(stream._batches(stream._open(source), source, 0))
+    found = list(stream._batches(stream._open(source), 0))
     assert sum(batch.num_rows for batch in found) == GROUP
     with pytest.raises(TableError, match=r"row group 2 cannot be read"):
-        list(stream._batches(stream._open(source), source, 2))
+        list(stream._batches(stream._open(source), 2))
 
 
 @pytest.mark.slow

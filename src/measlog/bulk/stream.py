@@ -135,7 +135,7 @@ def _open(path: Path) -> Any:
         return _parquet().ParquetFile(path, pre_buffer=False)
 
 
-def _batches(file: Any, path: Path, number: int) -> Iterator[Any]:
+def _batches(file: Any, number: int) -> Iterator[Any]:
     with _reading(f"row group {number} cannot be read"):
         yield from file.iter_batches(batch_size=_ROWS, row_groups=[number], use_threads=False)
 
@@ -254,7 +254,7 @@ def _do(source: Path, folder: Path, appraiser: Appraiser, number: int) -> None:
     """The verdicts on one row group, without its evidence: the output puts them beside it."""
     pa, pq = pyarrow(), _parquet()
     with _open(source) as file:
-        batches = _batches(file, source, number)
+        batches = _batches(file, number)
         pieces = [pa.Table.from_batches([appraiser.batch(batch)]).select(list(VERDICT)) for batch in batches]
     schema = pa.schema(verdict_fields())
     table = pa.concat_tables(pieces).unify_dictionaries().combine_chunks() if pieces else schema.empty_table()
@@ -268,7 +268,6 @@ class _Output:
         self.draft = folder / "output.draft"
         self.statuses: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
-        self._source = source
         self._folder = folder
         self._groups = groups
         self._next = 0
@@ -303,7 +302,7 @@ class _Output:
         self.statuses.update(verdicts["status"].to_pylist())
         self.codes.update(code for code in verdicts["code"].to_pylist() if code is not None)
         at = 0
-        for batch in _batches(self._file, self._source, number):
+        for batch in _batches(self._file, number):
             judged = verdicts.slice(at, batch.num_rows)
             at += batch.num_rows
             columns = [pa.chunked_array([c]) for c in batch.columns] + judged.columns

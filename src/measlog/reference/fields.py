@@ -70,6 +70,9 @@ def _same(value: T) -> T:
     return value
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def text(*, maximum: int = 4096, pattern: str | None = None, multiline: bool = False) -> Codec[str]:
     """Unicode text of at most ``maximum`` characters, without control characters unless ``multiline``."""
     compiled = None if pattern is None else re.compile(pattern)
@@ -83,7 +86,7 @@ def text(*, maximum: int = 4096, pattern: str | None = None, multiline: bool = F
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise _refuse(path, "text without lone surrogates", value) from None
-        if not multiline and any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
+        if not multiline and _CONTROL.search(value) is not None:
             raise _refuse(path, "text without control characters", value)
         if compiled is not None and compiled.fullmatch(value) is None:
             raise _refuse(path, f"text that matches {pattern}", value)

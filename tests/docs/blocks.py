@@ -191,8 +191,8 @@ def main(names: list[str]) -> None:
     """Run pages in this folder as it is, a checkout, as their readers do: ``python -m tests.docs.blocks PAGE ...``."""
     for name in names:
         left_out = run(name, Path(name).read_text(), Path.cwd())
-        said = "; ".join(["all others ran", *left_out]) if left_out else "all blocks ran"
-        print(f"{name}: {said}, and printed what the page shows")  # noqa: T201 - this is a program too
+        but = f", but {'; '.join(left_out)}" if left_out else ""
+        print(f"{name}: all blocks ran, and printed what the page shows{but}")  # noqa: T201 - this is a program too
 
 
 if __name__ == "__main__":

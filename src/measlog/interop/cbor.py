@@ -130,7 +130,7 @@ def _text(raw: bytes, offset: int) -> str:
 def encode(value: Any) -> bytes:
     """``value`` in the core deterministic encoding (RFC 8949, 4.2.1): shortest heads, keys in the order of their bytes.
 
-    Raises TypeError for what :func:`decode` never gives, a number with a fraction say, and ValueError for an integer of
+    Raises TypeError for a value of another kind than :func:`decode` gives, a float say, and ValueError for an integer of
     more than 64 bits.
     """
     if value is None or isinstance(value, bool):

@@ -211,7 +211,10 @@ def check_in_force(document: Dated, now: datetime | None, minimum_version: int |
 
 
 def not_in_force(document: Dated, now: datetime | None) -> str | None:
-    """Why a document is not in force at ``now`` (the current time where none is given), or None where it is."""
+    """Why a document is not in force at ``now`` (the current time where none is given), or None where it is.
+
+    Raises ManifestError for a ``now`` without a time zone.
+    """
     return _outside(document.not_before, document.expires, now)
 
 

@@ -146,27 +146,3 @@ def test_convert_writes_parquet(measlog: Runner, folder: Path, tmp_path: Path) -
     events = EventLog.from_bytes(log.read_bytes())
     assert table["raw"].to_pylist() == [event.raw for event in events]
     assert table["digest"].to_pylist() == [event.digests.get("sha256") for event in events]
-
-
-@pytest.mark.parametrize("page", ["ima.md", "cel.md"])
-def test_the_examples_of_the_pages_run(
-    page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fixtures: Path
-) -> None:
-    pytest.importorskip("pyarrow", reason="the extra arrow is not installed")
-    from tests.cli.test_readme import ROOT, blocks
-
-    monkeypatch.chdir(ROOT)
-    space: dict[str, Any] = {"__name__": "example"}
-    for example in blocks((ROOT / "docs" / page).read_text(), "python"):
-        exec(compile(example, page, "exec"), space)
-    out = capsys.readouterr().out
-    reported = json.loads((fixtures / "ima" / "pcrs.json").read_text())
-    if page == "ima.md":
-        for bank in ("sha256", "sha384"):
-            assert reported[bank]["10"] in out
-        assert "\nmatches\n" in out
-        assert "\n40\n" in out
-        assert "allowed unknown-name" in out
-    else:
-        assert "True True" in out
-        assert out.splitlines()[-1].startswith('{"recnum":1,"pcr":0,"digests":[{"hashAlg":"sha1"')

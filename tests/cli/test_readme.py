@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.docs.blocks import blocks
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def dev() -> Any:
 
 
 def test_the_first_two_commands_are_one_line_each() -> None:
-    commands = [block.strip() for block in blocks(README, "sh")[:2]]
+    commands = [block.text.strip() for block in blocks(README) if block.language == "sh"][:2]
     assert len(commands) == 2
     for command in commands:
         assert "\n" not in command

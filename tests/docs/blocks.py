@@ -4,6 +4,7 @@
 a line, and alone for any lines. HTML comments, which readers do not see, say what is different:
 
 ``<!-- not run: REASON -->`` before a block: it is not run.
+``<!-- package: NAME -->`` before a block: it runs where this package is installed, and is told of where it is not.
 ``<!-- run by the gate -->`` before a block: its commands are steps of ``.ci/run``.
 ``<!-- needs: MARKER -->`` anywhere: the page runs only in the test runs with this marker.
 """
@@ -31,19 +32,21 @@ RUN = ("sh", "python")
 SHOWN = ("console", "ini", "json", "make", "mermaid", "output", "promql", "text", "toml", "yaml")
 TIMEOUT = 300
 _NOT_RUN = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->", re.DOTALL)
+_PACKAGE = re.compile(r"<!--\s*package:\s*(\w+)\s*-->")
 _GATE = re.compile(r"<!--\s*run by the gate\s*-->")
 _NEEDS = re.compile(r"<!--\s*needs:\s*(\w+)\s*-->")
 
 
 @frozen(kw_only=True)
 class Block:
-    """A fenced block: its language, text and first line; what it must print; why it is not run."""
+    """A fenced block: its language, text and first line; what it must print; why it is not run; what it imports."""
 
     language: str
     text: str
     line: int
     output: str | None = None
     not_run: str | None = None
+    package: str | None = None
     by_the_gate: bool = False
 
 
@@ -63,12 +66,14 @@ def blocks(page: str) -> list[Block]:
                 last_was_code = False
             elif not language.startswith("{"):  # those are the documentation's own directives
                 reason = _NOT_RUN.search(comment)
+                package = _PACKAGE.search(comment)
                 assert token.map is not None
                 block = Block(
                     language=language,
                     text=token.content,
                     line=token.map[0] + 2,
                     not_run=" ".join(reason[1].split()) if reason else None,
+                    package=package[1] if package else None,
                     by_the_gate=bool(_GATE.search(comment)),
                 )
                 found.append(block)
@@ -123,16 +128,25 @@ def stage(folder: Path, root: Path) -> None:
     dev.READY.write_text(dev.stamp())
 
 
-def run(name: str, page: str, folder: Path) -> None:
-    """Run the blocks of a page in ``folder``; an AssertionError names the line of the first that is wrong."""
-    names: dict[str, Any] = {"__name__": "__main__"}
+def run(name: str, page: str, folder: Path, names: dict[str, Any] | None = None) -> list[str]:
+    """Run the blocks of a page in ``folder``; the failure names the line of the first that is wrong.
+
+    ``names`` gets the variables of the Python blocks. What is returned says which blocks a missing package left out.
+    """
+    names = {} if names is None else names
+    names["__name__"] = "__main__"
+    left_out: list[str] = []
     for block in blocks(page):
         if block.language not in RUN or block.not_run or block.by_the_gate:
             continue
         where = f"{name}:{block.line}"
+        if block.package is not None and importlib.util.find_spec(block.package) is None:
+            left_out.append(f"{where} needs the package {block.package}")
+            continue
         printed = _python(block, name, names) if block.language == "python" else _shell(block, where, folder)
         if block.output is not None and not matches(block.output, printed):
             pytest.fail(f"{where}: the page shows\n{block.output}\nand what was printed is\n{printed}", pytrace=False)
+    return left_out
 
 
 def _python(block: Block, name: str, names: dict[str, Any]) -> str:
@@ -176,8 +190,9 @@ def _shell(block: Block, where: str, folder: Path) -> str:
 def main(names: list[str]) -> None:
     """Run pages in this folder as it is, a checkout, as their readers do: ``python -m tests.docs.blocks PAGE ...``."""
     for name in names:
-        run(name, Path(name).read_text(), Path.cwd())
-        print(f"{name}: all blocks ran, and printed what the page shows")  # noqa: T201 - this is a program too
+        left_out = run(name, Path(name).read_text(), Path.cwd())
+        but = f", but {'; '.join(left_out)}" if left_out else ""
+        print(f"{name}: all blocks ran, and printed what the page shows{but}")  # noqa: T201 - this is a program too
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,9 @@ def marked(name: str) -> object:
 def test_a_page_runs_from_top_to_bottom(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(tmp_path, ROOT)
     monkeypatch.chdir(tmp_path)
-    run(name, (ROOT / name).read_text(), tmp_path)
+    left_out = run(name, (ROOT / name).read_text(), tmp_path)
+    if left_out:
+        pytest.skip(f"{'; '.join(left_out)}; all other blocks ran")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,6 +122,16 @@ def test_a_failing_command_is_noticed(tmp_path: Path) -> None:
     (tmp_path / ".venv").mkdir()
     with pytest.raises(pytest.fail.Exception, match="page:2: exit status 1"):
         run("page", "```sh\nfalse\ntrue\n```\n", tmp_path)
+
+
+def test_a_missing_package_leaves_out_its_blocks_alone(tmp_path: Path) -> None:
+    page = (
+        "<!-- package: nowhere_to_be_had -->\n```python\nimport nowhere_to_be_had\n```\n\n```python\nlater = 1\n```\n"
+    )
+    names: dict[str, Any] = {}
+    assert run("page", page, tmp_path, names) == ["page:3 needs the package nowhere_to_be_had"]
+    assert names["later"] == 1
+    assert run("page", page.replace("nowhere_to_be_had", "json"), tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
 
 from measlog.interop.cel import (
+    CelLog,
     CelRecord,
     CelTimestamp,
     CelVersion,
@@ -20,6 +22,18 @@ from measlog.interop.cel import (
 )
 from measlog.interop.cel.records import OpaqueContent
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, Register
+
+FORMS = ("json", "cbor", "tlv")
+
+
+def read_form(form: str, data: bytes, **arguments: Any) -> CelLog:
+    read: Callable[..., CelLog] = getattr(CelLog, f"from_{form}")
+    return read(data, **arguments)
+
+
+def write_form(form: str, log: CelLog) -> bytes:
+    write: Callable[[], bytes] = getattr(log, f"to_{form}")
+    return write()
 
 
 def tlv(kind: int, value: bytes) -> bytes:

@@ -107,7 +107,10 @@ def walk_tlvs(data: bytes, start: int, end: int, *, path: str) -> Iterable[tuple
 
 
 def read_number(data: bytes, start: int, end: int, maximum: int, *, path: str) -> int:
-    """The number in ``data[start:end]``, which has one to eight bytes and is no more than ``maximum``."""
+    """The number in ``data[start:end]``, which has one to eight bytes and is no more than ``maximum``.
+
+    Raises :class:`~measlog.errors.FormatError` for any other.
+    """
     if not 1 <= end - start <= 8:
         raise FormatError(f"a number of {end - start} bytes", offset=start, path=path, clause=_CLAUSE)
     value = int.from_bytes(data[start:end], "big")

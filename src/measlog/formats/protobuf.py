@@ -35,7 +35,10 @@ class WireField:
 
 
 def varint(data: bytes, offset: int) -> tuple[int, int]:
-    """A base-128 varint of at most 64 bits, and where it ends."""
+    """A base-128 varint of at most 64 bits, and where it ends.
+
+    Raises :class:`~measlog.errors.FormatError` for a larger or longer one, a TruncatedError where the data end in it.
+    """
     value = 0
     for count in range(_MAX_VARINT):
         if offset + count >= len(data):
@@ -50,7 +53,11 @@ def varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def fields(data: bytes, *, limit: int = 4096) -> Iterator[WireField]:
-    """The fields of a message in their order, at most ``limit``; groups, which no message here has, are refused."""
+    """The fields of a message in their order, at most ``limit``; groups, which no message here has, are refused.
+
+    Raises :class:`~measlog.errors.FormatError` at the field that is none: a LimitExceededError where there are more, an
+    UnsupportedError for a group, a TruncatedError where the message ends in a field.
+    """
     place = 0
     for _ in range(limit):
         if place == len(data):

@@ -128,7 +128,11 @@ def _text(raw: bytes, offset: int) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """``value`` in the core deterministic encoding (RFC 8949, 4.2.1): shortest heads, keys in the order of their bytes."""
+    """``value`` in the core deterministic encoding (RFC 8949, 4.2.1): shortest heads, keys in the order of their bytes.
+
+    Raises TypeError for a value of another kind than :func:`decode` gives, a float say, and ValueError for an integer of
+    more than 64 bits.
+    """
     if value is None or isinstance(value, bool):
         return bytes([0xE0 | {False: 20, True: 21, None: 22}[value]])
     if isinstance(value, int):

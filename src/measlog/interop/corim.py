@@ -83,7 +83,10 @@ class Corim:
 
     @classmethod
     def unsafe_from_unsigned(cls, data: bytes) -> Self:
-        """Read a document that nobody signed (tag 501). Anybody may have written it."""
+        """Read a document that nobody signed (tag 501). Anybody may have written it.
+
+        Raises :class:`~measlog.errors.FormatError`, for a signed document an UnsupportedError.
+        """
         value = decode(data, size=_SIZE)
         if isinstance(value, Tag) and value.number == SIGN1_TAG:
             raise UnsupportedError("this document is signed: read it with SignedCorim", offset=0, clause=_CLAUSE)
@@ -186,7 +189,11 @@ def _verifies(message: Sign1, key: PublicKey) -> bool:
 
 
 def sign(manifest: ReferenceManifest, private_key: PrivateKey | Signer | bytes | str, *, signer: str) -> bytes:
-    """The manifest as a signed CoRIM. ``signer`` is the name that the document gives its signer; nobody checks it."""
+    """The manifest as a signed CoRIM. ``signer`` is the name that the document gives its signer; nobody checks it.
+
+    Raises :class:`~measlog.errors.ManifestError` for a key that manifests are not signed with, and where the signature
+    that was made does not verify.
+    """
     public, make = load_signer(private_key)
     protected = encode(
         {

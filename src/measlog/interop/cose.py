@@ -35,7 +35,7 @@ _ECDSA: dict[str, tuple[int, hashes.HashAlgorithm]] = {
 
 
 def algorithm_of(key: PublicKey) -> int:
-    """The COSE algorithm that a key is used with."""
+    """The COSE algorithm that a key is used with; :class:`~measlog.errors.SignatureError` for a curve that has none."""
     if isinstance(key, ed25519.Ed25519PublicKey):
         return EDDSA
     if key.curve.name not in _ECDSA:

@@ -81,7 +81,9 @@ class AttestToolDump:
         try:
             events = EventLog.from_bytes(base64_bytes(log, "Raw", "Log.Raw"), limits=limits)
         except FormatError as error:
-            raise error if error.path == "Log.Raw" else error.inside("Log.Raw") from None
+            if error.path == "Log.Raw":
+                raise
+            raise error.inside("Log.Raw") from None
         return cls(
             log=events,
             quoted=quoted,

@@ -93,7 +93,7 @@ class TeeAttestation:
 class GoTpmToolsAttestation:
     """An ``Attestation`` as read; none of it is proven.
 
-    ``ak_public`` is TPM2B_PUBLIC; certificates are DER, the AK's first in :attr:`certificates`;
+    ``ak_public`` is TPM2B_PUBLIC; certificates are DER, the AK's first in ``certificates``;
     ``canonical_event_log`` is CEL-TLV, as it was sent.
     """
 

@@ -38,7 +38,10 @@ def parse_object(data: bytes, *, size: int, depth: int = 16) -> dict[str, Any]:
 
 
 def base64_bytes(document: Mapping[str, Any], key: str, path: str, *, optional: bool = False) -> bytes:
-    """A byte string as Go and others write it: padded standard base64, or null where there is none."""
+    """A byte string as Go and others write it: padded standard base64; nothing for null where it is ``optional``.
+
+    Raises :class:`~measlog.errors.FormatError` at ``path`` for anything else.
+    """
     value = document.get(key)
     if value is None and optional:
         return b""

@@ -59,7 +59,10 @@ def quote_of(quotes: Sequence[QuotedBank], log: EventLog, bank: str) -> Evidence
 
 
 def sized_public(area: bytes) -> bytes:
-    """TPM2B_PUBLIC for a TPMT_PUBLIC; what has its size in front already is left alone."""
+    """TPM2B_PUBLIC for a TPMT_PUBLIC; what has its size in front already is left alone.
+
+    Raises :class:`~measlog.errors.FormatError` for more bytes than the size can tell.
+    """
     # A TPMT_PUBLIC starts with its type, 0x0001 or 0x0023: no public area is as short as that.
     if len(area) > 2 and struct.unpack_from(">H", area)[0] == len(area) - 2:
         return area

@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "Usr",
     "canonical_json",
+    "check_period",
     "manifest_schema",
     "parse_json",
 ]

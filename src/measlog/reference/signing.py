@@ -25,16 +25,19 @@ from measlog.reference.manifest import SIZE_LIMIT, ReferenceManifest, canonical_
 
 __all__ = [
     "PAYLOAD_TYPE",
+    "Dated",
     "DsseSignature",
     "Envelope",
     "PrivateKey",
     "PublicKey",
     "SignedManifest",
     "Signer",
+    "check_in_force",
     "check_validity",
     "key_id",
     "load_public_key",
     "load_signer",
+    "not_in_force",
     "pre_authentication_encoding",
     "sign",
     "sign_payload",
@@ -179,13 +182,20 @@ class Dated(Protocol):
     """What is in force for a time and has versions: a manifest, or an index of them."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What errors call it."""
+
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """It grows from one to the next."""
+
     @property
-    def not_before(self) -> datetime | None: ...
+    def not_before(self) -> datetime | None:
+        """The moment from which it is in force."""
+
     @property
-    def expires(self) -> datetime | None: ...
+    def expires(self) -> datetime | None:
+        """The moment from which it is in force no longer."""
 
 
 def check_in_force(document: Dated, now: datetime | None, minimum_version: int | None, *, what: str) -> None:
@@ -201,7 +211,10 @@ def check_in_force(document: Dated, now: datetime | None, minimum_version: int |
 
 
 def not_in_force(document: Dated, now: datetime | None) -> str | None:
-    """Why a document is not in force at ``now`` (the current time where none is given), or None where it is."""
+    """Why a document is not in force at ``now`` (the current time where none is given), or None where it is.
+
+    Raises ManifestError for a ``now`` without a time zone.
+    """
     return _outside(document.not_before, document.expires, now)
 
 

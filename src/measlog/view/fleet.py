@@ -93,7 +93,7 @@ def cohorts_table(found: Cohorts) -> pa.Table:
 
 
 def cohorts_pandas(found: Cohorts) -> pd.DataFrame:
-    """The table for pandas, with Arrow's dtypes."""
+    """The table for pandas, with Arrow's dtypes. Without pandas or pyarrow: :class:`~measlog.errors.MissingExtraError`."""
     try:
         import pandas as pd  # noqa: PLC0415 - optional
     except ImportError:
@@ -103,7 +103,7 @@ def cohorts_pandas(found: Cohorts) -> pd.DataFrame:
 
 
 def cohorts_polars(found: Cohorts) -> pl.DataFrame:
-    """The table for polars."""
+    """The table for polars. Without polars or pyarrow: :class:`~measlog.errors.MissingExtraError`."""
     try:
         import polars as pl  # noqa: PLC0415 - optional
     except ImportError:

@@ -68,7 +68,10 @@ def hash_size(algorithm: str) -> int:
 
 
 def bank_extends(banks: Sequence[str], extends: Mapping[str, Extends] | None) -> Mapping[str, Extends]:
-    """How each of the banks that are wanted was filled: as given, or as a kernel does that has all hashes."""
+    """How each of the banks that are wanted was filled: as given, or as a kernel does that has all hashes.
+
+    Raises ValueError for an algorithm that nobody knows and for a way that is not in :data:`Extends`.
+    """
     given = dict(extends or {})
     for name, how in given.items():
         if how not in _EXTENDS:
@@ -223,7 +226,10 @@ class ImaEntry:
         return "authenticated" if name in DIGEST_FIELDS | NAME_FIELDS else "positional"
 
     def to_ascii(self) -> bytes:
-        """The entry's line in the ascii log, without its end (ima_ascii_measurements_show)."""
+        """The entry's line in the ascii log, without its end (ima_ascii_measurements_show).
+
+        Raises :class:`~measlog.errors.FormatError` where Linux does not have the template.
+        """
         names = template_fields(self.template)
         if names is None:
             raise FormatError(f"the template {self.template!r} is not known, its data has no text")

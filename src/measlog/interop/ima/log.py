@@ -207,7 +207,7 @@ class ImaLog(Sequence[ImaEntry]):
 
         Raises :class:`~measlog.errors.ReplayError` where an entry's template hash is not that of its data (such an entry
         was changed after it was measured, and whatever follows from it is nobody's), where the bank was not asked for
-        when the log was read, or where this Python cannot compute it.
+        when the log was read, or where this Python cannot compute it; ValueError where the log has not so many entries.
         """
         count = len(self) if entries is None else entries
         if not 0 <= count <= len(self):

@@ -165,7 +165,7 @@ def file_digest(field: str, data: bytes) -> FileDigest:
 
 
 def check_field(field: str, data: bytes) -> None:
-    """Refuse data that Linux cannot have written into a field; the error has no place."""
+    """Raise :class:`~measlog.errors.FormatError`, without a place, for data that Linux cannot have written into a field."""
     kind = _KINDS[field]
     if not data and field not in _REQUIRED:
         return

@@ -102,7 +102,7 @@ def policy_document(
     """The text for Keylime, of signed manifests, the PEM keys that verify them, a policy in TOML, and baselines.
 
     It is read back before it is returned, so that nothing is written that would be refused later: the errors are those
-    of :meth:`KeylimePolicy.from_json`.
+    of :meth:`KeylimePolicy.from_json`, and :class:`~measlog.errors.ManifestError` for a manifest that is no JSON.
     """
     document: dict[str, Any] = {
         "format": FORMAT,

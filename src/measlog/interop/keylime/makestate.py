@@ -26,7 +26,10 @@ _DATABASES = {"PK": "pk", "KEK": "kek", "db": "db", "dbx": "dbx"}
 
 
 def from_manifest(manifest: ReferenceManifest, platform: VerifiedEvidence) -> dict[str, Any]:
-    """The fields of :class:`KeylimeState`: see its ``from_manifest``."""
+    """The fields of :class:`~measlog.interop.keylime.KeylimeState`: see its ``from_manifest``.
+
+    Raises :class:`~measlog.errors.ManifestError` where manifest or platform do not give them.
+    """
     variables = {v.name: v for v in _variables(platform)}
     secure_boot = "SecureBoot" in variables and variables["SecureBoot"].value == b"\x01"
     shim = manifest.component("shim")

@@ -3,7 +3,7 @@
 Source: ``keylime/mba/mba.py`` of Keylime 7.14.3, which names the functions, and ``keylime/tpm/tpm_main.py``
 (``check_quote``, ``check_pcrs``), which calls them: the quote's signature, nonce and register values are verified first;
 then the log is parsed, the quoted values are compared with ``pcr_hashes``, and the log is evaluated, whatever came of the
-comparison. Any event of a :class:`keylime.failure.Failure` makes the attestation fail.
+comparison. Any event of a ``keylime.failure.Failure`` makes the attestation fail.
 """
 
 from __future__ import annotations

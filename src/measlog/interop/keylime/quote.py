@@ -43,7 +43,8 @@ class AgentQuote:
     def from_text(cls, text: str) -> Self:
         """Read the text of an agent.
 
-        Raises :class:`~measlog.errors.FormatError`, whose path names the part (``quote``, ``signature``, ``pcrs``).
+        Raises :class:`~measlog.errors.FormatError`, whose path names the part (``quote``, ``signature``, ``pcrs``),
+        and TypeError for what is no ``str``.
         """
         if not isinstance(text, str):
             raise TypeError(f"a quote of an agent is text, not {type(text).__name__}")

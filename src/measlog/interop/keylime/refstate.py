@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from measlog.evidence import VerifiedEvidence
     from measlog.reference.manifest import ReferenceManifest
 
-__all__ = ["KeylimeState", "StateFirmware", "StateKernel", "StateKey"]
+__all__ = ["KeylimeState", "StateFirmware", "StateKernel", "StateKey", "unique"]
 
 T = TypeVar("T")
 

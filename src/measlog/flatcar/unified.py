@@ -26,7 +26,15 @@ from measlog.reference.manifest import BootPath, Component, ExpectedEvent, Refer
 from measlog.reference.uki import PHASES
 from measlog.registry import EventType
 
-__all__ = ["UKI_COVERS", "UKI_NOT_COVERED", "predict_unified", "uki_boot_paths", "uki_root_hashes", "unified_boots"]
+__all__ = [
+    "UKI_COVERS",
+    "UKI_NOT_COVERED",
+    "path_name",
+    "predict_unified",
+    "uki_boot_paths",
+    "uki_root_hashes",
+    "unified_boots",
+]
 
 UKI_COVERS: Mapping[int, str] = {
     4: "shim, systemd-boot and the unified kernel image; the kernel inside it where Secure Boot is off",

@@ -90,7 +90,7 @@ def _bounded(literal: str) -> int:
 
 
 def read_pcr(value: Any, path: str, offset: int) -> Register:
-    """The PCR that a record names."""
+    """The PCR that a record names. Raises FormatError for what is no number of one."""
     if type(value) is not int:
         raise FormatError("expected the number of a PCR", path=f"{path}.pcr", offset=offset, clause=CLAUSE)
     if not 0 <= value < PCR_COUNT:
@@ -99,7 +99,10 @@ def read_pcr(value: Any, path: str, offset: int) -> Register:
 
 
 def read_digests(value: Any, path: str, offset: int) -> Mapping[str, bytes]:
-    """The digests of a record by algorithm, in their order: each algorithm once, each of its algorithm's length."""
+    """The digests of a record by algorithm, in their order: each algorithm once, each of its algorithm's length.
+
+    Raises :class:`~measlog.errors.FormatError` for any others.
+    """
     path = f"{path}.digests"
     if not isinstance(value, list) or not value:
         raise FormatError("expected a list of digests", path=path, offset=offset, clause=CLAUSE)

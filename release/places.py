@@ -11,12 +11,13 @@ from pathlib import Path
 
 from attrs import frozen
 
+from fixtures.lab.debian import mirror
+
 __all__ = ["Place", "debian", "here"]
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST = 11, 14
 SUITES = ("trixie", "sid")
-MIRROR = "http://deb.debian.org/debian"
 PACKAGES = "python3,python3-venv,ca-certificates"
 # In a mount namespace of its own, which is gone when the command ends.
 ENTER = """
@@ -76,7 +77,7 @@ def debian(suites: Iterable[str], cache: Path) -> Iterator[Place]:
         root = cache / f"debian-{suite}"
         if not (root / "usr/bin/python3").exists():
             cache.mkdir(parents=True, exist_ok=True)
-            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(root), MIRROR]
+            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", suite, str(root), mirror()]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
         yield Place(f"Debian {suite}", "/usr/bin/python3", root)

@@ -10,13 +10,11 @@ import pytest
 
 import measlog as ml
 from fixtures import fleet
-from measlog.bulk.appraise import Appraiser
 from measlog.errors import ManifestError
 from measlog.reference import signing
 from measlog.reference.manifest import ReferenceManifest
 from tests.appraisal.machine import codes, good_log, machine
 from tests.appraisal.test_captures import lab_manifest
-from tests.bulk.fleets import table
 
 JANUARY = datetime(2027, 1, 1, tzinfo=UTC)
 MARCH, JUNE = JANUARY + timedelta(days=60), JANUARY + timedelta(days=160)
@@ -101,6 +99,10 @@ def test_an_opinion_on_a_fleet_does_not_outlive_the_manifest(monkeypatch: pytest
     """A40: what was concluded for machines of yesterday is not said of the same ones today."""
     monkeypatch.setattr(signing, "datetime", Clock)
     monkeypatch.setattr(Clock, "time", JANUARY)
+    pytest.importorskip("pyarrow")
+    from measlog.bulk.appraise import Appraiser
+    from tests.bulk.fleets import table
+
     (batch,) = table(fleet.row(i, mode="identical", seed=1, tampered=0.0) for i in range(4)).to_batches()
     appraiser = Appraiser(verifier(release(expires=MARCH)))
     assert {verdict.status for verdict in appraiser.verdicts(batch)} == {"affirming"}

@@ -10,7 +10,6 @@ import pytest
 
 from measlog.errors import MissingExtraError
 from measlog.view.columns import COHORT_COLUMNS, cohort_schema, columns_page
-from tests.bulk.fleets import machines, table, verifier
 from tests.view.hostile import MARK, PAYLOADS, Seen
 from tests.view.test_notebook import ATTRIBUTES, TAGS
 
@@ -21,6 +20,7 @@ pl = pytest.importorskip("polars")
 
 import measlog as ml  # noqa: E402
 from measlog.bulk.cohorts import Cohort, Cohorts, cohorts  # noqa: E402
+from tests.bulk.fleets import machines, table, verifier  # noqa: E402
 
 HOSTILE = Cohorts(
     machines=len(PAYLOADS) + 2,

@@ -200,3 +200,9 @@ env_tests() { # NAME=VALUE REPORT ARGUMENTS...: tests, with a variable set
   local -x "${setting?}"
   tests "$@"
 }
+
+coverage() { # REPORT: of all tests together; the lab's run parts of the GRUB engine that no other test does
+  python -m coverage report
+  python -m coverage json -q -o "$1"
+  python "$root/.ci/covered.py" "$1"
+}

@@ -14,7 +14,7 @@ from measlog.formats.framing import SPEC_ID_03, Frame, Row, frame_log
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.log.event import Event
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, Register, algorithm_name
-from measlog.replay.pcr import PCR_COUNT, Bank, replay_bank, startup_locality
+from measlog.replay.pcr import PCR_COUNT, Bank, LocalityProblem, replay_bank, startup_locality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,8 +196,14 @@ class EventLog(Sequence[Event]):
             algorithm=algorithm,
             column=self._names.index(algorithm),
             kind="rtmr" if self.kind == "ccel" else "pcr",
+            start=self._start,
         )
         return bank
+
+    @cached_property
+    def _start(self) -> tuple[int | None, LocalityProblem | None]:
+        """What the log says of where PCR 0 starts, the same for every bank."""
+        return startup_locality(self._data, self._frame.rows)
 
     def verify_pcrs(self, algorithm: str, values: Mapping[int, bytes]) -> ReplayedLog:
         """Compare the replayed registers with values read from the machine.

@@ -158,8 +158,18 @@ def _locality_problem(data: bytes, row: Row, *, repeated: bool, late: bool) -> s
     return None
 
 
-def replay_bank(data: bytes, rows: Iterable[Row], *, algorithm: str, column: int, kind: Literal["pcr", "rtmr"]) -> Bank:
+def replay_bank(
+    data: bytes,
+    rows: Iterable[Row],
+    *,
+    algorithm: str,
+    column: int,
+    kind: Literal["pcr", "rtmr"],
+    start: tuple[int | None, LocalityProblem | None] | None = None,
+) -> Bank:
     """Fold the events of one bank into register values; ``column`` is the bank's place in each row's digests.
+
+    ``start`` is what :func:`startup_locality` says of these rows, where the caller has asked already.
 
     Raises :class:`~measlog.errors.ReplayError` where an event lacks the bank's digest (the register's value cannot be
     known then), where the startup locality is not credible, or where this Python cannot compute the hash.
@@ -172,7 +182,7 @@ def replay_bank(data: bytes, rows: Iterable[Row], *, algorithm: str, column: int
     states: dict[int, bytes] = {}
     if kind == "pcr":
         limit = PCR_COUNT
-        locality, problem = startup_locality(data, rows)
+        locality, problem = startup_locality(data, rows) if start is None else start
         if problem is not None:
             raise ReplayError(f"events[{problem.event}]: {problem.message}", check="startup-locality")
         if locality is not None:

@@ -41,6 +41,7 @@ _CLAUSE_EVENT2 = "PFP 10.2.2"
 _CLAUSE_SPEC_ID = "PFP 10.4.5.1"
 
 _LEGACY_HEADER = struct.Struct("<II20sI")
+_U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _SPEC_ID_FIXED = struct.Struct("<IBBBBI")
 _ALGORITHM = struct.Struct("<HH")
@@ -275,30 +276,34 @@ def _agile_row(data: bytes, number: int, position: int, algorithms: tuple[tuple[
     at = position + _EVENT2_START.size
     found: dict[int, bytes] = {}
     for i in range(count):
-        here = f"{path}.digests[{i}]"
         if end - at < 2:
-            raise _cut(number, at, end, _CLAUSE_EVENT2, here)
-        alg = int.from_bytes(data[at : at + 2], "little")
+            raise _cut(number, at, end, _CLAUSE_EVENT2, f"{path}.digests[{i}]")
+        (alg,) = _U16.unpack_from(data, at)
         size = sizes.get(alg)
         if size is None:
             raise FormatError(
                 f"algorithm 0x{alg:04x} is not among those that the Spec ID event declares",
                 offset=at,
-                path=here,
+                path=f"{path}.digests[{i}]",
                 clause=_CLAUSE_EVENT2,
             )
         if alg in found:
-            raise FormatError(f"a second digest for {algorithm_name(alg)}", offset=at, path=here, clause=_CLAUSE_EVENT2)
-        if end - at - 2 < size:
-            raise _cut(number, at, end, _CLAUSE_EVENT2, here)
-        found[alg] = data[at + 2 : at + 2 + size]
-        at += 2 + size
+            raise FormatError(
+                f"a second digest for {algorithm_name(alg)}",
+                offset=at,
+                path=f"{path}.digests[{i}]",
+                clause=_CLAUSE_EVENT2,
+            )
+        start, at = at + 2, at + 2 + size
+        if end < at:
+            raise _cut(number, start - 2, end, _CLAUSE_EVENT2, f"{path}.digests[{i}]")
+        found[alg] = data[start:at]
     if end - at < 4:
         raise _cut(number, at, end, _CLAUSE_EVENT2, f"{path}.eventSize")
     (size,) = _U32.unpack_from(data, at)
     at += 4
     _check_data(data, number, at, size, limits, _CLAUSE_EVENT2)
-    return Row(position, index, kind, tuple(found.get(alg) for alg, _ in algorithms), at, at + size)
+    return Row(position, index, kind, tuple(map(found.get, sizes)), at, at + size)
 
 
 def _spec_id(data: bytes, first: Row, limits: Limits, anomalies: list[FrameAnomaly]) -> tuple[SpecIdHeader, int]:

@@ -203,7 +203,8 @@ def test_the_first_tab_stop_leads_past_the_contents(opener: Opener) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the verdict"
     page.keyboard.press("Enter")
-    assert page.url.endswith("#verdict")
+    page.wait_for_url("**#verdict")
+    assert page.evaluate("document.querySelector(':target').id") == "verdict"
 
 
 def test_a_value_is_copied_by_its_button(opener: Opener) -> None:

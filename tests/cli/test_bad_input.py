@@ -7,7 +7,6 @@ import resource
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,9 +52,7 @@ def test_what_is_no_log_is_refused_with_the_place(measlog: Runner, tmp_path: Pat
     path = tmp_path / "some.log"
     path.write_bytes(data)
     for words in LOG_COMMANDS:
-        began = time.process_time()
         done = measlog(words[0], path, *words[1:])
-        assert time.process_time() - began < 1
         assert (done.status, done.out) == (3, "")
         assert done.err.startswith(f"measlog: {path}: ")
         assert said in done.err

@@ -9,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -158,10 +157,8 @@ BROKEN: dict[str, tuple[dict[str, bytes | None], str]] = {
 def test_an_image_that_is_not_right_is_one_error(name: str, tmp_path: Path) -> None:
     changes, message = BROKEN[name]
     data = disk(esp_files(**changes))
-    start = time.process_time()
     with pytest.raises(FormatError, match=message) as caught:
         opened(tmp_path, data)
-    assert time.process_time() - start < 1
     assert (caught.value.path or "").startswith("partitions[1]")
 
 

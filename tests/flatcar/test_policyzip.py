@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 import zipfile
 from typing import Any
 
@@ -96,9 +95,7 @@ def test_a_pattern_that_would_take_long_is_not_tried(pattern: str) -> None:
     document = {
         "grub_commands.config": {"8": {"asciivalues": [{"prefix": "grub_cmd: ", "values": [{"value": pattern}]}]}}
     }
-    start = time.process_time()
     assert verdicts(document)[pattern].verdict == "possible"
-    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import random
 import shutil
 import subprocess
 import tempfile
-import time
 from functools import cache
 from pathlib import Path
 
@@ -77,11 +76,9 @@ def test_changed_bytes_are_a_volume_or_a_format_error(data: st.DataObject) -> No
     good = volume("-O", "^has_journal,^metadata_csum")
     place = data.draw(st.one_of(st.integers(1024, 1400), st.integers(4096, 4160), st.integers(0, 600_000)))
     change = data.draw(st.binary(min_size=1, max_size=8))
-    start = time.process_time()
     try:
         read = Ext4Volume(BytesBlocks(good[:place] + change + good[place + len(change) :]))
         for file in read.files():
             read.read(file)
     except FormatError:
         pass
-    assert time.process_time() - start < 5

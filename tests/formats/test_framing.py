@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import struct
-import subprocess
-import sys
-from time import process_time
 from typing import NamedTuple
 
 import pytest
 from attrs import evolve
 
+from benchmarks import hostile
 from measlog import EventLog, Limits
 from measlog.errors import FormatError, LimitExceededError, TruncatedError, UnsupportedError
 from measlog.formats.framing import Filler, Frame, Row, frame_log
@@ -327,71 +324,12 @@ def test_all_buffers_are_read_alike() -> None:
     assert isinstance(frame_log(data), Frame)
 
 
-# Each makes a file of about 64 MB that was built to be expensive. {S} is the Spec ID event above.
-HOSTILE: list[tuple[str, str, str]] = [
-    ("empty events", "S + bytes(16) * ((SIZE - len(S)) // 16 - 1) + b'x'", "LimitExceededError"),
-    ("sha1 format", "struct.pack('<II20sI', 0, 3, bytes(20), 0) * (SIZE // 32)", "LimitExceededError"),
-    ("sixteen digests", "SPEC16 + EVENT16 * ((SIZE - len(SPEC16)) // len(EVENT16))", "LimitExceededError"),
-    ("padding, not uniform", "S + b'\\xff' * (SIZE - len(S) - 1) + b'x'", "incomplete"),
-    ("one event and padding", "S + b'\\x01' + bytes(SIZE - len(S) - 1)", "complete"),
-    ("too large", "bytes(SIZE) + b'x'", "LimitExceededError"),
-    ("random", "S + random.Random(1).randbytes(SIZE - len(S))", "FormatError"),
-    ("text", "b'event ' * (SIZE // 6)", "UnsupportedError"),
-    ("4 GiB of data", "S + SEP[:68] + b'\\xff' * 4 + bytes(SIZE - len(S) - 72)", "TruncatedError"),
-    ("2^31 digests", "S + SEP[:8] + b'\\0\\0\\0\\x80' + bytes(SIZE - len(S) - 12)", "FormatError"),
-    ("4 GiB at the end", "S + SEP * 20000 + SEP[:68] + b'\\xff' * 4", "TruncatedError"),
-]
+@pytest.mark.parametrize("name", hostile.CASES)
+def test_hostile_files_end_in_200_megabytes(name: str) -> None:
+    """The memory is the whole process's, the file of 64 MB and the interpreter included.
 
-PROGRAM = """
-import json, pathlib, random, struct, sys, time
-from measlog import EventLog
-from measlog.errors import FormatError
-SIZE = 64 << 20
-S, SEP = bytes.fromhex({spec_id!r}), bytes.fromhex({separator!r})
-BODY16 = S[32:56] + struct.pack('<I', 16) + b''.join(struct.pack('<HH', 0x100 + i, 2) for i in range(16)) + b'\\0'
-SPEC16 = struct.pack('<II20sI', 0, 3, bytes(20), len(BODY16)) + BODY16
-EVENT16 = struct.pack('<III', 1, 5, 16) + b''.join(struct.pack('<HH', 0x10f - i, i) for i in range(16)) + bytes(4)
-data = {expression}
-before = time.process_time()
-try:
-    log = EventLog.from_bytes(data)
-    outcome = 'complete' if log.complete else 'incomplete'
-except FormatError as error:
-    outcome = type(error).__name__
-seconds = time.process_time() - before
-# Not ru_maxrss, which starts at the peak of the process that this one was forked from.
-peak = next(l for l in pathlib.Path('/proc/self/status').read_text().splitlines() if l.startswith('VmHWM'))
-print(json.dumps([outcome, seconds, int(peak.split()[1]) / 1024]))
-"""
-
-
-@pytest.mark.parametrize(("expression", "expected"), [row[1:] for row in HOSTILE], ids=[row[0] for row in HOSTILE])
-def test_hostile_files_cost_a_second_and_200_megabytes(expression: str, expected: str) -> None:
-    """The memory is the whole process's, the file of 64 MB and the interpreter included."""
-    program = PROGRAM.format(spec_id=SPEC_ID_EVENT.hex(), separator=SEPARATOR.hex(), expression=expression)
-    # Processor time, and the best of a few runs: a busy machine makes all of it worse.
-    for _ in range(4):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60)
-        outcome, seconds, megabytes = json.loads(done.stdout)
-        assert outcome == expected
-        assert megabytes < 200
-        if seconds < 1:
-            return
-    pytest.fail(f"{seconds:.2f} seconds of processor time")
-
-
-@pytest.mark.parametrize("value", [b"\0", b"\xff"])
-def test_uniform_tails_are_searched_once(value: bytes) -> None:
-    """Twice the events before twice the filler take about twice the time, not four times."""
-
-    def cost(factor: int) -> float:
-        # Events whose data look like filler, as many as the limits allow.
-        data = SPEC_ID_EVENT + event2(IN_ORDER, data=value * 64) * (4000 * factor) + value * (100_000 * factor)
-        best = []
-        for _ in range(5):
-            before = process_time()
-            frame_log(data)
-            best.append(process_time() - before)
-        return min(best)
-
-    assert cost(4) < 10 * cost(1)
+    How long it takes: ``python -m benchmarks.hostile``.
+    """
+    found = hostile.cost(hostile.CASES[name])
+    assert found.outcome == hostile.CASES[name].outcome
+    assert found.megabytes < 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 
 import pytest
 from hypothesis import given
@@ -87,12 +86,10 @@ LIES = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_lie_is_one_error_that_says_where(name: str) -> None:
     data, kind, place = LIES[name]
-    start = time.process_time()
     with pytest.raises(kind) as caught:
         PeImage.from_bytes(data)
     assert place in (caught.value.path or "")
     assert caught.value.offset is not None
-    assert time.process_time() - start < 1
 
 
 def test_a_certificate_longer_than_the_table_is_refused() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,10 +38,8 @@ LOOPS = {
 
 @pytest.mark.parametrize("script", LOOPS.values(), ids=LOOPS)
 def test_too_much_is_an_error(script: bytes) -> None:
-    began = time.process_time()
     with pytest.raises(LimitExceededError):
         run(script, machine())
-    assert time.process_time() - began < 5
 
 
 def test_grub_s_own_bound_ends_recursion() -> None:

@@ -3,6 +3,9 @@
  * No parsing: the callers hand over arrays, and everything here follows from their shapes, which are checked before
  * the first row. SHA-1, SHA-256, SHA-384 and SHA-512 as in FIPS 180-4. The kernels are compiled once for each width by
  * including this file in itself; which of them runs is chosen at run time.
+ *
+ * Longer than a module otherwise is here: all that is not Python stays in one file, to be read from top to bottom, and
+ * one translation unit needs no symbols that others could see.
  */
 
 #ifndef LANES_KERNEL

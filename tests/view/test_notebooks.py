@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from benchmarks.notebooks import FOLDER, NAMES, execute
 
-FOLDER = ROOT / "docs" / "notebooks"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
-LIMIT = 120
-"""Seconds that a notebook may take."""
 SAYS = {
     "first-look": ["EV_EFI_VARIABLE_AUTHORITY", "authenticated", "ReplayedLog"],
     "why-did-it-fail": ["contraindicated", "init=/bin/sh", "kernel.argument"],
@@ -41,25 +36,10 @@ def marked(name: str) -> Any:
 
 @pytest.mark.parametrize("name", [marked(name) for name in NAMES])
 def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
-    kernelspec = pytest.importorskip("ipykernel.kernelspec")
-    manager = pytest.importorskip("jupyter_client.kernelspec").KernelSpecManager(kernel_dirs=[str(tmp_path)])
-    kernelspec.write_kernel_spec(str(tmp_path / "python3"))
-    book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    for cell in book.cells:
-        cell.pop("outputs", None)
-        if cell.cell_type == "code":
-            cell.outputs = []
-    client = nbclient.NotebookClient(
-        book, timeout=LIMIT, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
-    )
-    client.create_kernel_manager().kernel_spec_manager = manager
-    client.km.transport = "ipc"
-    client.km.ip = str(tmp_path / "socket")
-    began = time.monotonic()
-    client.execute()
-    assert time.monotonic() - began < LIMIT
+    """How long it takes: ``python -m benchmarks.notebooks``."""
+    for module in ("nbformat", "nbclient", "ipykernel.kernelspec", "jupyter_client.kernelspec"):
+        pytest.importorskip(module)
+    book = execute(name, tmp_path)
     said = texts(book)
     assert [word for word in SAYS[name] if word not in said] == []
     assert [word for word in NEVER if word in said] == []

@@ -1,6 +1,6 @@
 """Files that do not fit into memory: two workers against one, and the memory of a worker.
 
-    python benchmarks/streams.py [--workers 16000] [--memory 1000000] [--folder FOLDER]
+    python benchmarks/streams.py [--workers 100000] [--memory 1000000] [--folder FOLDER]
 
 The number behind an option is how many machines it is done with; without options, both. Wall time, as is what users
 wait for.
@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import fleets  # noqa: E402
 from measlog.bulk.stream import Progress, verify_parquet  # noqa: E402
 
-WORKERS, MACHINES = 16_000, 1_000_000
+WORKERS, MACHINES = 100_000, 1_000_000
 TIMES = 10  # how often each machine is in the file of the memory's measurement
 MEBIBYTE = 1024  # kibibytes, the unit of ru_maxrss
 

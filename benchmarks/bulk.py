@@ -6,7 +6,8 @@
 Fleets come from the lab's generator. Times of replay and appraisal are processor time of one process, contestants
 interleaved, the best round of each; those of workers and engines are wall time. Only the ratios carry over to other
 machines; what else runs on the machine makes all of it worse. Streams and engines have scripts of their own beside this
-one. With ``--all``, some fifteen minutes on two cores that have nothing else to do.
+one. With ``--all``, some ten minutes on two cores that have nothing else to do. The page keeps a section for each
+processor: one that lacks some lanes says so, and takes nothing from those that have them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import hashlib
 import os
 import platform
+import re
 import struct
 import sys
 import tempfile
@@ -164,33 +166,44 @@ def lane_lines() -> Iterator[Line]:
         if name not in lanes.engines():
             yield (
                 f"{algorithm} extend, all distinct, {name}",
-                "this machine has none",
-                f"not measured (at least {least})",
+                "not run on this machine: its processor has none",
+                f"at least {least}",
             )
 
 
-def page(lines: list[Line], given: argparse.Namespace, load: float) -> str:
-    """The table, with where it was made."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
+def processor() -> str:
+    """The processor's name, as the system says it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def section(lines: list[Line], given: argparse.Namespace, load: float) -> str:
+    """What was measured here, with where and when."""
     packages = ("numpy", "pyarrow", "cryptography", *(("dask", "ray", "pyspark") if given.engines else ()))
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
     head = (
-        "# Figures of the columnar path\n\n"
-        f"Written by `python benchmarks/bulk.py`; {given.machines:,} machines of the lab's generator unless a line says "
-        "otherwise.\nReplay, appraisal and lanes: processor time of one process, best of interleaved rounds. Only the "
-        "ratios carry over.\n\n"
-        f"{model}, {os.cpu_count()} cores, load {load:.1f} before it began; Python "
-        f"{platform.python_version()}, {versions}; lanes: {lanes.engine()}.\n\n"
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}, {os.cpu_count()} cores, load {load:.1f} before it began; Python "
+        f"{platform.python_version()}, {versions}; lanes: {lanes.engine()}; {given.machines:,} machines unless a line "
+        "says otherwise.\n\n"
     )
     rows = "".join(f"| {what} | {figure} | {ratio} |\n" for what, figure, ratio in lines)
     return head + "| what | figure | ratio |\n|---|---|---|\n" + rows
+
+
+HEAD = """# Figures of the columnar path
+
+Written by `python benchmarks/bulk.py`, which replaces the section of the processor that it runs on and leaves the others
+as they were measured. Fleets are made by the lab's generator. Replay, appraisal and lanes: processor time of one process,
+best of interleaved rounds; workers and engines: wall time. Only the ratios carry over.
+"""
+
+
+def page(before: str, name: str, measured: str) -> str:
+    """The page, with this section in place of an earlier one of the same processor, or behind the others."""
+    titles = re.split(r"^## (.+)\n+", before, flags=re.MULTILINE)[1:]
+    sections = dict(zip(titles[::2], titles[1::2], strict=True)) | {name: measured}
+    return HEAD + "".join(f"\n## {title}\n\n{text.rstrip()}\n" for title, text in sections.items())
 
 
 def main() -> int:
@@ -209,6 +222,7 @@ def main() -> int:
         given.memory = given.memory or streams.MACHINES
         given.engines = given.engines or 100_000
     lines: list[Line] = []
+    before = given.write.read_text() if given.write and given.write.exists() else ""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = given.folder or Path(name)
@@ -228,7 +242,7 @@ def main() -> int:
                 print(" | ".join(line), flush=True)
                 lines.append(line)
                 if given.write:  # whatever comes later, what was measured is kept
-                    given.write.write_text(page(lines, given, load))
+                    given.write.write_text(page(before, processor(), section(lines, given, load)))
     return 0
 
 

@@ -4,8 +4,8 @@
 
 All read the same Parquet files, appraise every machine and count the statuses; the logs stay where they were read. The
 plain function runs in as many processes as the engine has workers. Clusters and processes are up before the clock starts;
-what a job itself takes to start, such as Ray's actors, is what a job of a few machines takes, and is left out of the
-overhead that counts. Wall time, rounds of an engine and of the plain function in turn, the best of each.
+what a job itself takes to start, until its workers know the manifests, is what a job of a few machines takes, and is left
+out of the overhead that counts. Wall time, rounds of an engine and of the plain function in turn, the best of each.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def dask(workers: int) -> Iterator[Run]:
 
 @contextmanager
 def ray(workers: int) -> Iterator[Run]:
-    """As many actors of one core, and a core to read."""
+    """As many tasks of one core, each of which reads what it appraises."""
     import ray as engine  # noqa: PLC0415
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     engine.init(
-        num_cpus=workers + 1,
+        num_cpus=workers,
         include_dashboard=False,
         configure_logging=False,
         _node_ip_address="127.0.0.1",
@@ -111,13 +111,7 @@ def ray(workers: int) -> Iterator[Run]:
     try:
 
         def run(folder: Path) -> Counts:
-            judged = engines.ray(
-                engine.data.read_parquet(str(folder)),
-                fleets.verifier(),
-                concurrency=workers,
-                batch_size=PART,
-                evidence=False,
-            )
+            judged = engines.ray(engine.data.read_parquet(str(folder)), fleets.verifier(), evidence=False)
             counts: Counter[str] = Counter()
             for batch in judged.iter_batches(batch_format="pyarrow", batch_size=None):
                 counts.update(batch["status"].to_pylist())

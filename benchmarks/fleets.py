@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 import measlog as ml  # noqa: E402
 from fixtures import fleet  # noqa: E402
+from measlog.formats.parquet import MAGIC, TAIL, JoinedFooter, footer_size  # noqa: E402
 
 Line = tuple[str, str, str]
 """What was measured, the figure, and the ratio with what is asked of it: a row of the table."""
@@ -49,12 +50,17 @@ def file(folder: Path, machines: int) -> Path:
 
 
 def repeated(source: Path, target: Path, times: int) -> Path:
-    """The row groups of a fleet, each as often as said."""
-    with pq.ParquetFile(source) as rows, _writer(target, rows.schema_arrow) as writer:
-        for number in range(rows.num_row_groups):
-            group = rows.read_row_group(number)
-            for _ in range(times):
-                writer.write_table(group)
+    """The row groups of a fleet, over and over, as often as said."""
+    whole = source.read_bytes()
+    end = len(whole) - TAIL - footer_size(whole[-TAIL:], len(whole))
+    pages, footer = memoryview(whole)[len(MAGIC) : end], whole[end:-TAIL]
+    joined = JoinedFooter.like(footer)
+    with target.open("wb") as file:
+        file.write(MAGIC)
+        for _ in range(times):
+            joined.add(footer, len(pages))
+            file.write(pages)
+        file.write(joined.to_bytes())
     return target
 
 

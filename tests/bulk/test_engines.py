@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import re
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,36 @@ def test_worker_pickles_and_goes_on(source: Any, expected: Verdicts) -> None:
     assert _verdicts(short.to_pylist()) == expected
 
 
+def test_copies_of_a_worker_share_what_was_learnt(source: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines send a copy with each task: in one thread they have one appraiser, in another another, and few are kept."""
+    made: list[tuple[ml.Verifier, int]] = []
+
+    def appraiser(judge: ml.Verifier, bank: str) -> Any:
+        made.append((judge, threading.get_ident()))
+        return ml.bulk.Appraiser(judge, bank)
+
+    monkeypatch.setattr(engines, "Appraiser", appraiser)
+    few, here = source.slice(0, 3), threading.get_ident()
+    first, second, third = (engines.Worker(verifier()) for _ in range(3))
+    sent = pickle.dumps(first)
+    for _ in range(3):
+        pickle.loads(sent)(few)
+    first(few)
+    assert [where for _, where in made] == [here]
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pickle.loads(sent), few).result()
+    assert len({where for _, where in made}) == len(made) == 2
+    # Another worker is another verifier, even of equal parts: a rule's name does not tell what it does.
+    other = verifier(secure_boot=False)
+    engines.Worker(other)(few)
+    assert [judge is other for judge, _ in made] == [False, False, True]
+    for worker in (first, second, first, third, first):
+        worker(few)
+    assert len(made) == 5
+    second(few)
+    assert len(made) == 6
+
+
 def test_polars(source: Any, expected: Verdicts) -> None:
     pl = _package("polars")
     frame = engines.polars(pl.from_arrow(source), verifier())
@@ -135,6 +168,10 @@ def test_ray(ray_cluster: Any, file: Path, expected: Verdicts) -> None:
     short = engines.ray(dataset, verifier(), concurrency=2, batch_size=16, evidence=False).take_all()
     assert _verdicts(short) == expected
     assert set(short[0]) == {"machine", *VERDICT}
+    whole = engines.ray(dataset, verifier(), evidence=False).materialize()
+    assert _verdicts(whole.take_all()) == expected
+    # Ray names the operators that it made one task of.
+    assert re.search(r"Operator \d+ Read\w*->MapBatches", whole.stats())
 
 
 @pytest.mark.engines

@@ -1,15 +1,18 @@
 """The batch function on engines: each adapter is a few lines around :class:`measlog.bulk.Appraiser`.
 
 All of them take and give the columns of a fleet table and are the same function: a partition's rows in, the same rows
-with their verdicts out. A verifier is pickled to the workers once; :class:`Worker` makes its appraiser where it runs.
+with their verdicts out. A verifier is pickled with the function; :class:`Worker` makes an appraiser where it runs, once a
+thread.
 With ``evidence=False`` the columns of the evidence are left out of the result: logs are most of a fleet table, and to hand
 them on costs an engine more than to appraise them.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from measlog.bulk.appraise import Appraiser, appraise, verdict_schema
 from measlog.bulk.schema import EVIDENCE, OPTIONAL_EVIDENCE, pyarrow, verdict_fields
@@ -23,24 +26,25 @@ _EVIDENCE = (*EVIDENCE, *OPTIONAL_EVIDENCE)
 
 
 class Worker:
-    """A function from batches to batches that pickles, and keeps one appraiser in each process that calls it."""
+    """A function from batches to batches that pickles: all copies of it in one thread share one appraiser.
+
+    Engines send a function with every task. What an appraiser learns of a fleet takes longer to learn than a task's rows
+    take to appraise, so that it must outlast the copy that came with the task.
+    """
 
     def __init__(self, verifier: Verifier, bank: str = "sha256", *, plain: bool = False, evidence: bool = True) -> None:
         self.verifier, self.bank, self.plain, self.evidence = verifier, bank, plain, evidence
-        self._appraiser: Appraiser | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_appraiser": None}
+        # Not made from what it contains: rules of one name may differ from one definition of theirs to the next.
+        self._name = uuid4().hex
 
     def __call__(self, table: Any) -> Any:
         """A Table or RecordBatch with its verdicts; ``plain`` ones have strings where there would be dictionaries."""
-        if self._appraiser is None:
-            self._appraiser = Appraiser(self.verifier, self.bank)
+        appraiser = _APPRAISERS.of(self)
         pa = pyarrow()
         if isinstance(table, pa.RecordBatch):
-            judged = self._appraiser.batch(table)
+            judged = appraiser.batch(table)
         else:
-            batches = [self._appraiser.batch(batch) for batch in table.to_batches()]
+            batches = [appraiser.batch(batch) for batch in table.to_batches()]
             judged = pa.Table.from_batches(batches, schema=verdict_schema(table.schema)).unify_dictionaries()
         if not self.evidence:
             judged = judged.select([name for name in judged.schema.names if name not in _EVIDENCE])
@@ -49,6 +53,27 @@ class Worker:
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The same for an iterator of RecordBatches."""
         return map(self, batches)
+
+
+class _Appraisers(threading.local):
+    """The appraisers of a thread's latest workers, by their names: an appraiser is for one thread at a time."""
+
+    kept = 2
+
+    def __init__(self) -> None:
+        self._known: dict[str, Appraiser] = {}
+
+    def of(self, worker: Worker) -> Appraiser:
+        """The appraiser of a worker and of all its copies."""
+        name = worker._name  # noqa: SLF001
+        found = self._known.pop(name, None) or Appraiser(worker.verifier, worker.bank)
+        self._known[name] = found
+        while len(self._known) > self.kept:
+            del self._known[next(iter(self._known))]
+        return found
+
+
+_APPRAISERS = _Appraisers()
 
 
 def _plain(schema: Any) -> Any:
@@ -81,13 +106,19 @@ def spark(frame: Any, verifier: Verifier, bank: str = "sha256", *, evidence: boo
 
 
 def ray(dataset: Any, verifier: Verifier, bank: str = "sha256", *, evidence: bool = True, **options: Any) -> Any:
-    """A Ray Dataset with the verdicts, by ``map_batches``; ``options`` are that method's (``concurrency``, ``batch_size``)."""
-    options.setdefault("batch_size", 4096)
-    arguments = {
-        "fn_constructor_args": (verifier, bank),
-        "fn_constructor_kwargs": {"plain": True, "evidence": evidence},
-    }
-    return dataset.map_batches(Worker, batch_format="pyarrow", zero_copy_batch=True, **arguments, **options)
+    """A Ray Dataset with the verdicts, by ``map_batches``; ``options`` are that method's.
+
+    With none of them, Ray appraises a block in the task that reads it, and no log passes through the object store.
+    ``batch_size`` and ``concurrency`` make it a task of its own.
+    """
+    worker = Worker(verifier, bank, plain=True, evidence=evidence)
+
+    # A function: an actor, which a class would be, starts anew for every execution, and learns the fleet anew.
+    def judge(batch: Any) -> Any:
+        return worker(batch)
+
+    options = {"batch_size": None, "zero_copy_batch": True, **options}
+    return dataset.map_batches(judge, batch_format="pyarrow", **options)
 
 
 def dask(frame: Any, verifier: Verifier, bank: str = "sha256", *, evidence: bool = True) -> Any:

@@ -1,16 +1,17 @@
 """Fleets that do not fit into memory: Parquet in, Parquet out, row group by row group, over several processes.
 
-The verdicts on a finished row group are kept as a file of its own in a folder beside the output, until all are there;
-the output is put together from the input and them, in order, and appears when it is whole. A run that was killed goes
-on where it stopped, and what it writes is what an undisturbed run writes, byte by byte: nothing depends on when or by
-whom a row group was done. The folder names what it was made from, so that no row group of another input, verifier or
-bank is taken over.
+A worker reads a row group, appraises it, and writes it with its verdicts as a file of its own in a folder beside the
+output. The output is these files' row groups, byte by byte, in order, behind them one footer, and appears when it is
+whole. A run that was killed goes on where it stopped, and what it writes is what an undisturbed run writes: nothing
+depends on when or by whom a row group was done. The folder names what it was made from, so that no row group of another
+input, verifier or bank is taken over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import multiprocessing
 import os
@@ -21,13 +22,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import attrs
 from attrs import field, frozen
 
 from measlog.bulk.appraise import Appraiser, check_columns, verdict_schema
-from measlog.bulk.schema import VERDICT, TableError, pyarrow, verdict_fields
+from measlog.bulk.schema import EVIDENCE, OPTIONAL_EVIDENCE, TableError, pyarrow
+from measlog.formats.parquet import MAGIC, TAIL, JoinedFooter, footer_size
 
 if TYPE_CHECKING:
     from measlog.appraisal import Verifier
@@ -37,6 +39,10 @@ __all__ = ["Progress", "Summary", "verify_parquet"]
 _ROWS = 2048
 """Rows that are read and appraised at a time: some 50 MB of logs."""
 _COMPRESSION = "zstd"
+_LAYOUT = "row groups with their verdicts"
+"""What the files of finished row groups hold; to be changed with it."""
+_PIECE = 1 << 20
+"""Bytes that are copied at a time."""
 
 
 @frozen(kw_only=True)
@@ -158,6 +164,8 @@ def _identity(source: Path, verifier: Verifier, bank: str) -> str:
     """What the finished row groups depend on."""
     status = source.stat()
     state = hashlib.sha256(f"{source.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{bank}\0".encode())
+    # Another release of Arrow may write the same otherwise.
+    state.update(f"{_LAYOUT}\0{pyarrow().__version__}\0".encode())
     for manifest in verifier.manifests:
         state.update(manifest.to_json())
     for baseline in verifier.baselines:
@@ -251,18 +259,32 @@ def _do_here(number: int) -> int:
 
 
 def _do(source: Path, folder: Path, appraiser: Appraiser, number: int) -> None:
-    """The verdicts on one row group, without its evidence: the output puts them beside it."""
-    pa, pq = pyarrow(), _parquet()
+    """One row group with its verdicts, as a file of its own."""
     with _open(source) as file:
-        batches = _batches(file, number)
-        pieces = [pa.Table.from_batches([appraiser.batch(batch)]).select(list(VERDICT)) for batch in batches]
-    schema = pa.schema(verdict_fields())
-    table = pa.concat_tables(pieces).unify_dictionaries().combine_chunks() if pieces else schema.empty_table()
-    _write(_part(folder, number), lambda draft: pq.write_table(table, draft, compression=_COMPRESSION))
+        schema = verdict_schema(file.schema_arrow)
+
+        def write(draft: Path) -> None:
+            with _writer(draft, schema) as writer:
+                for batch in _batches(file, number):
+                    writer.write_batch(appraiser.batch(batch))
+
+        _write(_part(folder, number), write)
+
+
+def _writer(target: Any, schema: Any) -> Any:
+    # Evidence is unlike from row to row: a dictionary of it would cost much and save nothing.
+    words = [name for name in schema.names if name not in {*EVIDENCE, *OPTIONAL_EVIDENCE}]
+    return _parquet().ParquetWriter(
+        target, schema, compression=_COMPRESSION, use_dictionary=words, write_statistics=words
+    )
 
 
 class _Output:
-    """The output, written while row groups become ready, in their order."""
+    """The output, put together from the finished row groups while they become ready, in their order.
+
+    Their bytes are taken as they are: to decode and encode them again would be as much work as all workers' together,
+    in the one process that they wait for.
+    """
 
     def __init__(self, source: Path, folder: Path, groups: int) -> None:
         self.draft = folder / "output.draft"
@@ -271,39 +293,50 @@ class _Output:
         self._folder = folder
         self._groups = groups
         self._next = 0
-        self._file = _open(source)
-        self._schema = verdict_schema(self._file.schema_arrow)
-        # Evidence is unlike from row to row: a dictionary of it would cost much and save nothing.
-        plain = {"log", "attest", "signature", "ak", "nonce", "pcrs"}
-        words = [name for name in self._schema.names if name not in plain]
-        self._writer = _parquet().ParquetWriter(
-            self.draft, self._schema, compression=_COMPRESSION, use_dictionary=words, write_statistics=words
-        )
+        empty = pyarrow().BufferOutputStream()
+        with _open(source) as file:
+            _writer(empty, verdict_schema(file.schema_arrow)).close()
+        self._footer = JoinedFooter.like(_footer(io.BytesIO(empty.getvalue())))
+        self._file = self.draft.open("wb")
+        self._file.write(MAGIC)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._writer.close()
-        self._file.close()
+        with self._file:
+            if kind is None:
+                assert self._next == self._groups
+                self._file.write(self._footer.to_bytes())
         if kind is None:
-            assert self._next == self._groups
             _sync(self.draft)
 
     def go_on(self) -> None:
-        """Write the row groups that are ready."""
+        """Add the row groups that are ready."""
         while self._next < self._groups and _part(self._folder, self._next).exists():
-            self._add(self._next)
+            self._add(_part(self._folder, self._next))
             self._next += 1
 
-    def _add(self, number: int) -> None:
-        pa = pyarrow()
-        verdicts = _parquet().read_table(_part(self._folder, number), use_threads=False).combine_chunks()
-        self.statuses.update(verdicts["status"].to_pylist())
-        self.codes.update(code for code in verdicts["code"].to_pylist() if code is not None)
-        at = 0
-        for batch in _batches(self._file, number):
-            judged = verdicts.slice(at, batch.num_rows)
-            at += batch.num_rows
-            columns = [pa.chunked_array([c]) for c in batch.columns] + judged.columns
-            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+    def _add(self, part: Path) -> None:
+        for name, counter in (("status", self.statuses), ("code", self.codes)):
+            column = _parquet().read_table(part, columns=[name], use_threads=False)[name]
+            for count in column.drop_null().value_counts().to_pylist():
+                counter[count["values"]] += count["counts"]
+        with part.open("rb") as file:
+            footer = _footer(file)
+            left = size = file.seek(0, os.SEEK_END) - len(footer) - TAIL - len(MAGIC)
+            file.seek(len(MAGIC))
+            self._footer.add(footer, size)
+            while left:
+                piece = file.read(min(left, _PIECE))
+                self._file.write(piece)
+                left -= len(piece)
+
+
+def _footer(file: BinaryIO) -> bytes:
+    """The footer of a Parquet file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - TAIL))
+    length = footer_size(file.read(TAIL), size)
+    file.seek(size - TAIL - length)
+    return file.read(length)

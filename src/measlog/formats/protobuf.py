@@ -34,22 +34,22 @@ class WireField:
     offset: int = field(validator=instance_of(int))
 
 
-def varint(data: bytes, offset: int) -> tuple[int, int]:
-    """A base-128 varint of at most 64 bits, and where it ends.
+def varint(data: bytes, offset: int, *, clause: str = CLAUSE) -> tuple[int, int]:
+    """A base-128 varint of at most 64 bits, and where it ends; ``clause`` is the one that errors name.
 
     Raises :class:`~measlog.errors.FormatError` for a larger or longer one, a TruncatedError where the data end in it.
     """
     value = 0
     for count in range(_MAX_VARINT):
         if offset + count >= len(data):
-            raise TruncatedError("a varint is cut off", offset=offset, clause=CLAUSE)
+            raise TruncatedError("a varint is cut off", offset=offset, clause=clause)
         octet = data[offset + count]
         value |= (octet & 0x7F) << 7 * count
         if octet < 0x80:
             if value >> 64:
-                raise FormatError("a varint of more than 64 bits", offset=offset, clause=CLAUSE)
+                raise FormatError("a varint of more than 64 bits", offset=offset, clause=clause)
             return value, offset + count + 1
-    raise FormatError("a varint of more than ten bytes", offset=offset, clause=CLAUSE)
+    raise FormatError("a varint of more than ten bytes", offset=offset, clause=clause)
 
 
 def fields(data: bytes, *, limit: int = 4096) -> Iterator[WireField]:

@@ -227,8 +227,14 @@ def predict_state(
     disk: bytes = b"hd0",
     cache: dict[tuple[bytes, bool], Script] | None = None,
     kernel: GrubFile | None = None,
+    known: Mapping[str, GrubFile] | None = None,
+    typed: Sequence[bytes] = (),
 ) -> PredictedBoot:
-    """One boot of one state. ``disk`` is GRUB's name of the disk; ``kernel`` is booted in place of the manifest's."""
+    """One boot of one state. ``disk`` is GRUB's name of the disk; ``kernel`` is booted in place of the manifest's.
+
+    ``known`` are files of the ESP, by path, of which more is known than the manifest says. ``typed`` are lines that a
+    person gives to GRUB's command line, where the menu is shown.
+    """
     name = state.name if oem_grub_cfg is None else f"{state.name}, with an OEM configuration"
     assert bootloader.grub is not None
     if manifest.arch == "arm64" and not build_of(bootloader.grub).arm64:
@@ -241,8 +247,10 @@ def predict_state(
             pcrs={},
             unknown=dict.fromkeys((4, 8, 9, 14), reason),
         )
-    machine = build_machine(manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, kernel=kernel)
-    boot = run(bootloader.grub.config.encode(), machine, cache=cache)
+    machine = build_machine(
+        manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, kernel=kernel, known=known
+    )
+    boot = run(bootloader.grub.config.encode(), machine, cache=cache, typed=typed)
     events, unknown = _before_grub(bootloader)
     events += [_from_grub(event) for event in boot.events]
     pcrs = registers(events, unknown)

@@ -224,6 +224,14 @@ def test_the_firmware_may_have_started_the_image_itself() -> None:
         ]
 
 
+def test_a_program_that_no_manifest_knows_is_taken_to_stay() -> None:
+    """Another systemd-boot than the manifest's: its event is the log's, and the prediction says what it rests on."""
+    boot = boots(old=changed(present(), "systemd-boot", authenticode=OTHER))[f"{NEW}, updated"]
+    assert any("register 4" in text for text in boot.assumptions)
+    assert boot.pcrs["sha256"][4] == reported("uki-tampered-cmdline")["sha256"][4]
+    assert not any("register 4" in text for text in boots()[f"{NEW}, updated"].assumptions)
+
+
 def test_another_stub_may_record_other_things() -> None:
     boot = boots(other_uki(update(), stub="256"))[f"{NEW}, updated"]
     assert {9, 12} <= set(boot.unknown)

@@ -55,10 +55,10 @@ def file_of(row: Scenario, name: str) -> bytes:
 
 def section(content: bytes, name: str, folder: Path) -> bytes:
     """A section of a program or module, by objcopy; empty where it has none."""
-    source, target = folder / "program", folder / "section"
+    source, target, copy = folder / "program", folder / "section", folder / "copy"
     source.write_bytes(content)
     target.unlink(missing_ok=True)
-    words: list[str | Path] = [tool("objcopy"), "--dump-section", f"{name}={target}", source, "/dev/null"]
+    words: list[str | Path] = [tool("objcopy"), "--dump-section", f"{name}={target}", source, copy]
     subprocess.run(words, capture_output=True, check=False)
     return target.read_bytes() if target.exists() else b""
 

@@ -30,10 +30,11 @@ from measlog.reference.manifest import Component, ReferenceManifest
 from measlog.reference.uki import Uki
 from measlog.registry import EventType
 
-__all__ = ["observe_unified", "predict_unified_from_log"]
+__all__ = ["ObservedUnified", "observe_unified", "predict_unified_from_log"]
 
 _PLATFORM = (0, 1, 2, 3, 6, 7, 14)
 _FOLLOWED = frozenset({*range(10), 11, 12, 13, 14})
+_STARTED = EventType.EV_EFI_BOOT_SERVICES_APPLICATION
 _LOAD_OPTIONS, _INITRD = 0x8F3B22ED, 0x8F3B22EC
 """Tags of Linux' EFI stub (``drivers/firmware/efi/libstub/efistub.h``)."""
 
@@ -99,7 +100,7 @@ def observe_unified(log: EventLog, present: ReferenceManifest) -> ObservedUnifie
     if not banks:
         raise UnsupportedError("the log has no bank that a manifest has digests for")
     bank, secure_boot = banks[-1], secure_boot_of(log)
-    started = [e for e in log if e.pcr == 4 and e.type == EventType.EV_EFI_BOOT_SERVICES_APPLICATION]
+    started = [e for e in log if e.pcr == 4 and e.type == _STARTED]
     digests = [event.digests.get(bank) for event in started]
     sections = [event.digests.get(bank) for event in log if event.pcr == 11]
     for one in present.components:
@@ -144,8 +145,10 @@ def _plans(seen: ObservedUnified, manifest: ReferenceManifest, present: Referenc
         name=f"{seen.image.path} of {here}", image=seen.image, loader=seen.loader, release=here, bootloader=here
     )
     yield evolve(old, name=f"{old.name}, nothing updated")
-    images = [c for c in manifest.components if c.uki is not None and c.authenticode != seen.image.authenticode]
-    new = [evolve(old, name=f"{one.path} of {there}", image=one, release=there) for one in images]
+    # The same image may lie in two places; which of them is started makes no difference.
+    images = {c.flat["sha256"]: c for c in reversed(manifest.components) if c.uki is not None}
+    images.pop(seen.image.flat["sha256"], None)
+    new = [evolve(old, name=f"{c.path} of {there}", image=c, release=there) for c in reversed(images.values())]
     if not new:
         return
     for plan in new:
@@ -165,6 +168,8 @@ def _next(plan: _Plan, seen: ObservedUnified, phases: tuple[str, ...]) -> Predic
         "register 5: the partition table stays as it is in the log",
         "register 13: nothing is handed to the image beside what is in it",
     ]
+    if any(e.pcr == 4 and e.type == _STARTED and e.index < seen.started[0] for e in seen.log):
+        assumptions.append("register 4: what was started before these programs is started again")
     if plan.image is not seen.image:
         _other_image(plan.image, seen, unknown, assumptions)
     if plan.loader is not seen.loader:

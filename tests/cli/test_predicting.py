@@ -375,7 +375,7 @@ def pcrs_of(fixtures: Path, name: str) -> dict[str, str]:
 
 
 def test_the_next_boot_of_a_unified_image_s_machine(
-    measlog: Runner, unified_update: tuple[str, ...], fixtures: Path
+    measlog: Runner, unified_update: tuple[str, ...], fixtures: Path, tmp_path: Path
 ) -> None:
     """The values are those that the TPM reported before and after; each is one state, the way back included."""
     before, after = pcrs_of(fixtures, "uki"), pcrs_of(fixtures, "uki-tampered-cmdline")
@@ -393,6 +393,27 @@ def test_the_next_boot_of_a_unified_image_s_machine(
     pin, configuration = shlex.split(measlog("predict", *unified_update, *UNIFIED, "--format", "clevis").out)
     assert pin == "sss"
     assert len(json.loads(configuration)["pins"]["tpm2"]) == 2
+    # TPM 2.0 Part 3, PolicyPCR: the selection of 4, 7, 11 and 12, and the hash of the values.
+    selection = bytes.fromhex("0000017f 00000001 000b 03 901800")
+    policies = [
+        hashlib.sha256(
+            bytes(32)
+            + selection
+            + hashlib.sha256(bytes.fromhex("".join(values[pcr] for pcr in ("4", "7", "11", "12")))).digest()
+        ).hexdigest()
+        for values in (before, after)
+    ]
+    key = rsa.generate_private_key(65537, 2048)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    words = ("--format", "pcrsig", "--key", tmp_path / "key.pem", "-o", tmp_path / "sig.json")
+    assert measlog("predict", *unified_update, *UNIFIED, *words).status == 0
+    signed = json.loads((tmp_path / "sig.json").read_text())["sha256"]
+    assert [one["pol"] for one in signed] == policies
+    folder = tmp_path / "pcrlock.d"
+    assert measlog("predict", *unified_update, *UNIFIED, "--format", "pcrlock", "-o", folder).status == 0
+    assert len(list(folder.rglob("*.pcrlock"))) == 2
 
 
 def test_what_moves_is_said_in_tables_and_documents(measlog: Runner, unified_update: tuple[str, ...]) -> None:

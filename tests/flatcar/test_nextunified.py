@@ -356,6 +356,16 @@ def test_kernels_of_which_one_is_no_program() -> None:
     assert set(made[f"{NEW}, updated"].unknown) == {4, 10, 15}
 
 
+def test_whether_the_kernel_inside_is_measured_is_for_the_log_to_say() -> None:
+    log = captured("uki-sb-off")
+    last = [event.index for event in log if event.pcr == 4][-1]
+    boot = boots(log=with_events(log, [written(e) for e in log[1:] if e.index != last]))[f"{NEW}, updated"]
+    new = update().component("uki")
+    assert new is not None
+    assert boot.of(4)[-1].digests == new.authenticode
+    assert 4 not in boot.unknown
+
+
 def test_what_is_not_asked_of_such_machines() -> None:
     given: dict[str, Any]
     for given in ({"slot": "a"}, {"first_boot": True}, {"oem_grub_cfg": b""}, {"arguments": ["x"]}):

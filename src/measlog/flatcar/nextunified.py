@@ -43,8 +43,9 @@ _LOAD_OPTIONS, _INITRD = 0x8F3B22ED, 0x8F3B22EC
 class ObservedUnified:
     """What a good log tells of its machine.
 
-    ``image`` was booted, behind ``shim`` and ``loader`` where they were. ``started`` are the indices of the events that
-    measured them into register 4, in their order, and of the kernel's inside the image where that was measured.
+    ``image`` was booted, behind ``shim`` and ``loader`` where they were. ``inner`` says whether the kernel inside was
+    measured as a program of its own, as it is where Secure Boot is off. ``started`` are the indices of the events that
+    measured them into register 4, in their order.
     """
 
     log: EventLog = field(repr=False)
@@ -53,6 +54,7 @@ class ObservedUnified:
     shim: Component | None
     loader: Component | None
     image: Component
+    inner: bool
     started: tuple[int, ...]
 
 
@@ -106,9 +108,9 @@ def observe_unified(log: EventLog, present: ReferenceManifest) -> ObservedUnifie
     for one in present.components:
         if one.uki is None or sections != [values.get(bank) for _, values in one.uki.events()]:
             continue
-        for shim, loader in _ways(present):
-            chain = _chain(shim, loader, one, secure_boot=secure_boot)
-            if digests[-len(chain) :] == [values.get(bank) for values in chain]:
+        for shim, loader, inner in _ways(present, one):
+            chain = [program.digests.get(bank) for program in _programs(shim, loader, one, inner=inner)]
+            if digests[-len(chain) :] == chain:
                 return ObservedUnified(
                     log=log,
                     banks=banks,
@@ -116,26 +118,23 @@ def observe_unified(log: EventLog, present: ReferenceManifest) -> ObservedUnifie
                     shim=shim,
                     loader=loader,
                     image=one,
+                    inner=inner,
                     started=tuple(event.index for event in started[-len(chain) :]),
                 )
     raise UnsupportedError(f"PCR 4 and 11 of the log are no boot of a unified kernel image of {present.name}")
 
 
-def _ways(present: ReferenceManifest) -> Iterator[tuple[Component | None, Component | None]]:
-    """What may have started the image: the longest chain first, the firmware itself last."""
+def _ways(present: ReferenceManifest, one: Component) -> Iterator[tuple[Component | None, Component | None, bool]]:
+    """What may have started the image, and whether the kernel inside is measured: the longest chains first."""
     shim, loader = present.component("shim"), present.component("systemd-boot")
-    yield from dict.fromkeys([(shim, loader), (shim, None), (None, loader), (None, None)])
+    for inner in (True, False) if inner_kernel(one) else (False,):
+        yield from dict.fromkeys((*way, inner) for way in ((shim, loader), (shim, None), (None, loader), (None, None)))
 
 
-def _chain(
-    shim: Component | None, loader: Component | None, one: Component, *, secure_boot: bool
-) -> list[Mapping[str, bytes]]:
-    """The programs of register 4. The stub has the firmware load, and so measure, the kernel where Secure Boot is off."""
-    assert one.uki is not None
-    chain = [program.authenticode for program in (shim, loader, one) if program is not None]
-    if not secure_boot and one.uki.kernel_authenticode is not None:
-        chain.append(one.uki.kernel_authenticode)
-    return chain
+def _programs(shim: Component | None, loader: Component | None, one: Component, *, inner: bool) -> list[PredictedEvent]:
+    """What register 4 has of them, in order."""
+    programs = [image(program) for program in (shim, loader, one) if program is not None]
+    return programs + (inner_kernel(one) if inner else [])
 
 
 def _plans(seen: ObservedUnified, manifest: ReferenceManifest, present: ReferenceManifest) -> Iterator[_Plan]:
@@ -202,15 +201,15 @@ def _other_image(new: Component, seen: ObservedUnified, unknown: dict[int, str],
     if new.uki.stub != old.uki.stub:
         reason = f"the new image's stub is of version {new.uki.stub}, the log's records were made by {old.uki.stub}"
         unknown |= dict.fromkeys((9, 12), reason)
+        assumptions.append("register 4: the new stub starts the kernel inside the image as the one in the log does")
     if any(event.pcr == 13 for event in seen.log):
         unknown[13] = "what lies beside the new image is not known"
-    if not seen.secure_boot:
-        if (old.uki.kernel_authenticode is None) is not (new.uki.kernel_authenticode is None):
-            unknown[4] = "one of the kernels inside the images is no program of its own"
-        return
+    if seen.inner and not inner_kernel(new):
+        unknown[4] = "the kernel inside the new image is no program of its own"
     if any(event.pcr == 9 for event in seen.log) and _content(new.uki, ".linux") != _content(old.uki, ".linux"):
         assumptions.append("register 9: the new kernel records its command line and initrd as the one in the log does")
-    _register_7(new, old, seen, unknown)
+    if seen.secure_boot:
+        _register_7(new, old, seen, unknown)
 
 
 def _register_7(new: Component, old: Component, seen: ObservedUnified, unknown: dict[int, str]) -> None:
@@ -240,9 +239,8 @@ def _events(plan: _Plan, seen: ObservedUnified, unknown: dict[int, str]) -> Iter
     """The log's events in their order, with what the image decides as it will be."""
     assert plan.image.uki is not None
     same = plan.image is seen.image
-    programs = [image(one) for one in (seen.shim, plan.loader, plan.image) if one is not None]
-    programs += [] if seen.secure_boot else inner_kernel(plan.image)
-    # A kernel that is none in one of the two leaves register 4 unknown.
+    programs = _programs(seen.shim, plan.loader, plan.image, inner=seen.inner)
+    # There are fewer where the kernel inside is no program: register 4 is unknown then.
     measured = dict(zip(seen.started, programs, strict=False))
     sections = section_events(plan.image.uki)
     for event in seen.log:

@@ -270,6 +270,11 @@ def test_a_menu_that_is_not_shown_leaves_no_time_to_type() -> None:
     assert run(b"set timeout=0\n" + TYPING, machine(), typed=[b"echo x"]) == boot(b"set timeout=0\n" + TYPING)
 
 
+def test_a_password_keeps_a_person_from_typing() -> None:
+    made = run(b"set superusers=root\n" + TYPING, machine(), typed=[b"echo x"])
+    assert (made.outcome, made.of(8)[-1].text.startswith(b"submenu ")) == (Outcome.MENU, True)
+
+
 def test_what_a_person_types_is_bounded() -> None:
     with pytest.raises(LimitExceededError):
         run(TYPING, machine(), GrubLimits(steps=1000), typed=[b"while true; do true; done"])

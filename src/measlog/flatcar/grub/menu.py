@@ -52,6 +52,9 @@ def _command_line(engine: Engine) -> None:
     """The command line, which ``c`` opens; the key ends the countdown. Raises Stop: nobody leaves it for the menu."""
     engine.environment.unset(_TIMEOUT)
     engine.environment.unset(b"fallback")
+    if engine.environment.get(b"superusers"):
+        # A password is asked for.
+        raise Stop(Outcome.MENU)
     for line in engine.typed:
         engine.pending = Status.NONE
         engine.run_script(line, file=True)

@@ -67,7 +67,7 @@ def booted(row: Scenario, folder: Path) -> capture.Capture:
 def test_an_update_of_an_image_that_the_firmware_starts(tmp_path: Path) -> None:
     require()
     row = scenario("uki")
-    update = evolve(row.image, cmdline=f"{row.image.cmdline} quiet")
+    update = evolve(row.image, cmdline=f"{row.image.cmdline} lab.release=2")
     old = started_by_firmware(row.image, unified(row.image, tmp_path / "old.efi"))
     new = started_by_firmware(update, with_other_kernel(unified(update, tmp_path / "new.efi"), tmp_path))
     try:

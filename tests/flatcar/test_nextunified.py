@@ -243,6 +243,17 @@ def test_another_stub_may_record_other_things() -> None:
     assert not {9, 12} & set(boots(other_uki(update(), stub="256"))[f"{OLD}, back after the update"].unknown)
 
 
+@pytest.mark.parametrize("role", ["uki", "systemd-boot"])
+def test_programs_of_no_known_version_are_not_taken_for_the_same(role: str) -> None:
+    def nameless(manifest: ReferenceManifest) -> ReferenceManifest:
+        return other_uki(manifest, stub=None) if role == "uki" else changed(manifest, role, version=None)
+
+    new = nameless(changed(update(), "systemd-boot", authenticode=OTHER))
+    behind = f"{NEW}, behind the systemd-boot of 1.0.1"
+    assert {5, 9} & set(boots(new, old=nameless(present()))[behind].unknown) == {{"uki": 9, "systemd-boot": 5}[role]}
+    assert 12 in boots(new, old=nameless(present()))[behind].unknown
+
+
 def test_another_kernel_is_taken_to_record_as_the_old_one_does() -> None:
     new = update().component("uki")
     assert new is not None

@@ -165,7 +165,7 @@ def _next(plan: _Plan, seen: ObservedUnified, phases: tuple[str, ...]) -> Predic
     assumptions = [
         "registers 0 to 3 and 6: firmware, its settings and its boot options stay as they are in the log",
         "register 5: the partition table stays as it is in the log",
-        "register 13: nothing is handed to the image beside what is in it",
+        "register 13: beside the image lies what lay there, or nothing",
     ]
     if any(e.pcr == 4 and e.type == _STARTED and e.index < seen.started[0] for e in seen.log):
         assumptions.append("register 4: what was started before these programs is started again")
@@ -198,7 +198,9 @@ def _other_image(new: Component, seen: ObservedUnified, unknown: dict[int, str],
     old = seen.image
     assert old.uki is not None
     assert new.uki is not None
-    if new.uki.stub != old.uki.stub:
+    if (new.uki.command_line is None) is not (old.uki.command_line is None):
+        unknown |= dict.fromkeys((9, 12), "only one of the images has a command line of its own")
+    if new.uki.stub is None or new.uki.stub != old.uki.stub:
         reason = f"the new image's stub is of version {new.uki.stub}, the log's records were made by {old.uki.stub}"
         unknown |= dict.fromkeys((9, 12), reason)
         assumptions.append("register 4: the new stub starts the kernel inside the image as the one in the log does")
@@ -228,7 +230,7 @@ def _register_7(new: Component, old: Component, seen: ObservedUnified, unknown: 
 def _other_loader(plan: _Plan, seen: ObservedUnified, unknown: dict[int, str]) -> None:
     assert plan.loader is not None
     assert seen.loader is not None
-    if plan.loader.version != seen.loader.version:
+    if plan.loader.version is None or plan.loader.version != seen.loader.version:
         reason = f"systemd-boot {plan.loader.version} may record other things than {seen.loader.version} in the log"
         unknown |= dict.fromkeys((5, 12), reason)
     if seen.secure_boot:
@@ -313,7 +315,7 @@ _WHY = {
     9: "the kernel's record of the command line and initrd, which are the image's",
     11: "the sections of the unified kernel image, and the phases of the boot",
     12: "the command line as it is handed over, which is the image's",
-    13: "nothing is handed to the image beside what is in it",
+    13: "what lies beside the image",
     14: "the lists of machine owner keys",
 }
 

@@ -350,3 +350,85 @@ def test_what_is_sealed_for_an_update_opens_on_the_way_back(measlog: Runner, fix
     assert sorted(both.out.splitlines()) == sorted(one.out.splitlines())
     assert len(both.out.splitlines()) > 1
     assert "way back" in both.err
+
+
+UNIFIED = ("--phase", "enter-initrd:leave-initrd:sysinit:ready", "--pcrs", "4,7,11,12")
+
+
+@pytest.fixture
+def unified_update(fixtures: Path) -> tuple[str | Path, ...]:
+    """An update of a machine that boots unified kernel images: the new release, the machine's log, its release."""
+    return (
+        fixtures / "uki-tampered-cmdline" / "image.dsse.json",
+        "--manifest-key",
+        fixtures / "lab" / "keys" / "manifest.pub",
+        "--log",
+        fixtures / "uki" / "binary_bios_measurements",
+        "--bootloader-manifest",
+        fixtures / "uki" / "manifest.dsse.json",
+    )
+
+
+def pcrs_of(fixtures: Path, name: str) -> dict[str, str]:
+    values: dict[str, str] = json.loads((fixtures / name / "pcrs.json").read_text())["sha256"]
+    return values
+
+
+def test_the_next_boot_of_a_unified_image_s_machine(
+    measlog: Runner, unified_update: tuple[str, ...], fixtures: Path, tmp_path: Path
+) -> None:
+    """The values are those that the TPM reported before and after; each is one state, the way back included."""
+    before, after = pcrs_of(fixtures, "uki"), pcrs_of(fixtures, "uki-tampered-cmdline")
+    done = measlog("predict", *unified_update, *UNIFIED, "--format", "cryptenroll")
+    assert done.status == 0
+    lines = [
+        "--tpm2-pcrs=" + "+".join(f"{pcr}:sha256={values[pcr]}" for pcr in ("4", "7", "11", "12"))
+        for values in (before, after)
+    ]
+    assert done.out.splitlines() == lines
+    policy = measlog("predict", *unified_update, *UNIFIED, "--format", "tpm2").document
+    assert [branch["values"] for branch in policy["branches"]] == [
+        "".join(values[pcr] for pcr in ("4", "7", "11", "12")) for values in (before, after)
+    ]
+    pin, configuration = shlex.split(measlog("predict", *unified_update, *UNIFIED, "--format", "clevis").out)
+    assert pin == "sss"
+    assert len(json.loads(configuration)["pins"]["tpm2"]) == 2
+    # TPM 2.0 Part 3, PolicyPCR: the selection of 4, 7, 11 and 12, and the hash of the values.
+    selection = bytes.fromhex("0000017f 00000001 000b 03 901800")
+    policies = [
+        hashlib.sha256(
+            bytes(32)
+            + selection
+            + hashlib.sha256(bytes.fromhex("".join(values[pcr] for pcr in ("4", "7", "11", "12")))).digest()
+        ).hexdigest()
+        for values in (before, after)
+    ]
+    key = rsa.generate_private_key(65537, 2048)
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    words = ("--format", "pcrsig", "--key", tmp_path / "key.pem", "-o", tmp_path / "sig.json")
+    assert measlog("predict", *unified_update, *UNIFIED, *words).status == 0
+    signed = json.loads((tmp_path / "sig.json").read_text())["sha256"]
+    assert [one["pol"] for one in signed] == policies
+    folder = tmp_path / "pcrlock.d"
+    assert measlog("predict", *unified_update, *UNIFIED, "--format", "pcrlock", "-o", folder).status == 0
+    assert len(list(folder.rglob("*.pcrlock"))) == 2
+
+
+def test_what_moves_is_said_in_tables_and_documents(measlog: Runner, unified_update: tuple[str, ...]) -> None:
+    (_, update, back) = measlog("predict", *unified_update, *UNIFIED, "--json").document["boots"]
+    assert {pcr for pcr, why in update["moves"].items() if why.startswith("changes")} == {"4", "9", "11", "12"}
+    assert all(why.startswith("stays") for why in back["moves"].values())
+    out = measlog("predict", *unified_update, *UNIFIED).out
+    assert out.count("PCR 11 changes: ") == 1
+    assert "stays: " not in out
+
+
+def test_a_phase_is_one_that_there_is(
+    measlog: Runner, unified_update: tuple[str, ...], release: tuple[str, ...]
+) -> None:
+    assert measlog("predict", *unified_update, "--phase", "sysinit").status == 3
+    done = measlog("predict", *release, "--phase", "enter-initrd")
+    assert done.status == 3
+    assert "phases" in done.err

@@ -67,6 +67,7 @@ class Registers(click.ParamType[tuple[int, ...]]):
 @click.option("--secure-boot", type=click.Choice(["on", "off"]), help="Only boots with Secure Boot on, or off.")
 @click.option("--slot", type=click.Choice(["a", "b"]), help="Only boots that try this slot.")
 @click.option("--first-boot", is_flag=True, help="Only first boots; later ones as well unless given.")
+@click.option("--phase", metavar="PATH", help="Only boots of unified images that have come to this phase of systemd's.")
 @click.option("--oem-grub-cfg", type=FILE, metavar="F", help="The grub.cfg of the OEM partition.")
 @click.option(
     "--argument",
@@ -96,6 +97,7 @@ def predict(
     bootloader_manifest: str | None,
     secure_boot: str | None,
     slot: str | None,
+    phase: str | None,
     oem_grub_cfg: str | None,
     words: tuple[str, ...],
     rules: str | None,
@@ -142,6 +144,7 @@ def predict(
             first_boot=True if first_boot else None,
             oem_grub_cfg=script,
             arguments=arguments,
+            phase=phase,
         )
         if keeps_way_back:
             boots.sort(key=lambda boot: boot.slot != slot)

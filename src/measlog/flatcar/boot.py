@@ -155,6 +155,7 @@ def predict(
     first_boot: bool | None = None,  # noqa: FBT001
     oem_grub_cfg: bytes | GrubFile | None = None,
     arguments: ArgumentModel | Iterable[str | bytes] | None = None,
+    phase: str | None = None,
 ) -> list[PredictedBoot]:
     """Every boot that the release of ``manifest`` decides, or those that the arguments leave.
 
@@ -164,23 +165,25 @@ def predict(
     registers 8 and 9 are unknown and whose command line says what may stand at which place. ``log`` is a good log of the
     machine: what the platform measures is taken from it, and only boots with its Secure Boot state and disk are listed.
     A release of unified kernel images has a boot for each image and each phase that systemd measures, and none of the
-    other variations.
+    other variations; ``phase`` leaves one phase, by its path (``enter-initrd:leave-initrd``, empty before the first).
+    ``bootloader`` is then the manifest of the release whose image the log shows, where ``manifest`` is an update of it.
 
-    Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, and for arguments
-    that would not reach the kernel, LimitExceededError for a configuration that does not end, ManifestError for a slot
-    other than a and b, or a release without a boot loader that can be followed.
+    Raises UnsupportedError for a boot chain without GRUB or with a GRUB whose rules are not known, for a log that is no
+    boot of that boot loader, and for arguments that would not reach the kernel, LimitExceededError for a configuration
+    that does not end, ManifestError for a slot other than a and b, a phase that there is not, or a release without a
+    boot loader that can be followed.
     """
     if slot not in {None, "a", "b"}:
         raise ManifestError(f"slot {slot!r}: expected a or b")
     if manifest.grub is None and any(component.uki is not None for component in manifest.components):
-        from measlog.flatcar.unified import unified_boots  # noqa: PLC0415  (it is made of what is here)
-
-        given = (log, bootloader, slot, first_boot, oem_grub_cfg, arguments)
+        given = (slot, first_boot, oem_grub_cfg, arguments, None if log is not None else bootloader)
         if any(value is not None for value in given):
             raise UnsupportedError(
                 f"{manifest.name}: its unified kernel images have no boots but by Secure Boot and phase"
             )
-        return unified_boots(manifest, secure_boot=secure_boot)
+        return _unified(manifest, log, bootloader or manifest, secure_boot=secure_boot, phase=phase)
+    if phase is not None:
+        raise UnsupportedError(f"{manifest.name}: its boots have no phases that systemd measures")
     loader = bootloader_of(bootloader or manifest)
     if arguments is not None:
         from measlog.flatcar.arguments import boots_with_arguments  # noqa: PLC0415  (most predictions need no more)
@@ -205,6 +208,24 @@ def predict(
     ]
 
 
+def _unified(
+    manifest: ReferenceManifest,
+    log: EventLog | None,
+    present: ReferenceManifest,
+    *,
+    secure_boot: bool | None,
+    phase: str | None,
+) -> list[PredictedBoot]:
+    # These modules are made of what is here.
+    from measlog.flatcar.nextunified import predict_unified_from_log  # noqa: PLC0415
+    from measlog.flatcar.unified import phases_of, unified_boots  # noqa: PLC0415
+
+    phases = phases_of(phase)
+    if log is None:
+        return unified_boots(manifest, secure_boot=secure_boot, phases=phases)
+    return predict_unified_from_log(manifest, log, present, secure_boot=secure_boot, phases=phases)
+
+
 def _oem_file(
     log: EventLog | None, loader: ReferenceManifest, oem_grub_cfg: bytes | GrubFile | None
 ) -> GrubFile | None:
@@ -227,8 +248,14 @@ def predict_state(
     disk: bytes = b"hd0",
     cache: dict[tuple[bytes, bool], Script] | None = None,
     kernel: GrubFile | None = None,
+    known: Mapping[str, GrubFile] | None = None,
+    typed: Sequence[bytes] = (),
 ) -> PredictedBoot:
-    """One boot of one state. ``disk`` is GRUB's name of the disk; ``kernel`` is booted in place of the manifest's."""
+    """One boot of one state. ``disk`` is GRUB's name of the disk; ``kernel`` is booted in place of the manifest's.
+
+    ``known`` are files of the ESP, by path, of which more is known than the manifest says. ``typed`` are lines that a
+    person gives to GRUB's command line, where the menu is shown.
+    """
     name = state.name if oem_grub_cfg is None else f"{state.name}, with an OEM configuration"
     assert bootloader.grub is not None
     if manifest.arch == "arm64" and not build_of(bootloader.grub).arm64:
@@ -241,8 +268,10 @@ def predict_state(
             pcrs={},
             unknown=dict.fromkeys((4, 8, 9, 14), reason),
         )
-    machine = build_machine(manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, kernel=kernel)
-    boot = run(bootloader.grub.config.encode(), machine, cache=cache)
+    machine = build_machine(
+        manifest, bootloader, state, oem_grub_cfg=oem_grub_cfg, disk=disk, kernel=kernel, known=known
+    )
+    boot = run(bootloader.grub.config.encode(), machine, cache=cache, typed=typed)
     events, unknown = _before_grub(bootloader)
     events += [_from_grub(event) for event in boot.events]
     pcrs = registers(events, unknown)

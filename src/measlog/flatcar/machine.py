@@ -134,10 +134,11 @@ def build_machine(
     oem_grub_cfg: bytes | GrubFile | None = None,
     disk: bytes = b"hd0",
     kernel: GrubFile | None = None,
+    known: Mapping[str, GrubFile] | None = None,
 ) -> Machine:
     """The machine of ``state``: boot loader and layout from ``bootloader``, the booted kernel from ``manifest``.
 
-    ``kernel`` takes its place where it is known from elsewhere. The kernel of the other slot is a file of which nothing
+    ``kernel`` takes its place where it is known from elsewhere, as the files of the ESP that are ``known`` do. The kernel of the other slot is a file of which nothing
     is known, which an honest boot does not open.
     """
     grub, layout = bootloader.grub, bootloader.disk
@@ -163,6 +164,7 @@ def build_machine(
                 files.pop(FIRST_BOOT, None)
             files.pop(SLOT_FILE, None)
             files.update(_slot_file(grub, state))
+            files.update(known or {})
         if OEM_LABEL in {row.label, row.filesystem_label} and oem_grub_cfg is not None:
             given = oem_grub_cfg if isinstance(oem_grub_cfg, GrubFile) else GrubFile(content=oem_grub_cfg)
             files["grub.cfg"] = given

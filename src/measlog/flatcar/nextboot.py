@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from uuid import UUID
 
 from attrs import evolve, field, frozen
@@ -18,13 +17,21 @@ from measlog.errors import UnsupportedError
 from measlog.flatcar.boot import PredictedBoot, PredictedEvent, hashes, oem_script, predict_state, registers
 from measlog.flatcar.grub import GrubFile
 from measlog.flatcar.grub.parser import Script
+from measlog.flatcar.logged import (
+    RUNNING_SYSTEM,
+    authorities,
+    banks_of,
+    moves_between,
+    platform_event,
+    secure_boot_of,
+    staying,
+)
 from measlog.flatcar.machine import USR_GUIDS, BootState, kernel_of
 from measlog.flatcar.partitions import PartitionTable
 from measlog.log import Event, EventLog
-from measlog.records.variable import VariableData
 from measlog.reference.fields import FrozenMapping
-from measlog.reference.manifest import BANKS, ReferenceManifest
-from measlog.registry import EFI_GLOBAL_VARIABLE, EventType
+from measlog.reference.manifest import ReferenceManifest
+from measlog.registry import EventType
 
 __all__ = ["Observed", "observe", "predict_from_log"]
 
@@ -114,15 +121,13 @@ def _plans(now: str) -> Iterator[_Plan]:
 
 def observe(log: EventLog, bootloader: ReferenceManifest) -> Observed:
     """How the machine of the log was booted; UnsupportedError where ``bootloader`` does not explain its PCR 8."""
-    if log.kind != "crypto-agile":
-        raise UnsupportedError(f"boots are predicted from crypto-agile logs, this is {log.kind}")
-    banks = tuple(bank for bank in log.algorithms if bank in BANKS)
+    banks = banks_of(log)
     commands = [event for event in log if event.pcr == 8]
     texts = [_text(event) for event in commands]
     disk = next((match.group(1) for text in texts if (match := _PREFIX.match(text))), None)
     if disk is None or not banks:
         raise UnsupportedError("PCR 8 of the log does not begin like a boot of Flatcar's GRUB")
-    secure_boot = _secure_boot(log)
+    secure_boot = secure_boot_of(log)
     bank = banks[-1]
     wanted = [event.digests.get(bank) for event in commands]
     cache: dict[tuple[bytes, bool], Script] = {}
@@ -149,15 +154,6 @@ def observe(log: EventLog, bootloader: ReferenceManifest) -> Observed:
 
 def _text(event: Event) -> bytes:
     return event.raw.rstrip(b"\0").partition(b": ")[2]
-
-
-def _secure_boot(log: EventLog) -> bool:
-    for event in log:
-        if event.pcr == 7 and event.type == EventType.EV_EFI_VARIABLE_DRIVER_CONFIG:
-            data = event.data
-            if isinstance(data, VariableData) and (data.guid, data.name) == (EFI_GLOBAL_VARIABLE, "SecureBoot"):
-                return data.value == b"\x01"
-    raise UnsupportedError("the log does not tell the Secure Boot state")
 
 
 def _oem_configurations(log: EventLog, texts: list[bytes]) -> Iterator[GrubFile | None]:
@@ -209,11 +205,11 @@ def _next(
         assumptions.append("register 5: the updater gives the new slot priority 2 and one try, the old one priority 1")
     if plan.new:
         _register_7(seen, manifest, unknown, assumptions)
-    start = {bank: _replayed(seen.log, bank, unknown) for bank in seen.banks}
+    start = staying(seen.log, seen.banks, (*_PLATFORM, 7, 14), unknown)
     values = registers((e for e in events if e.pcr in {4, 5, 8, 9}), unknown, start)
     pcrs = {bank: values[bank] for bank in seen.banks}
     for pcr in (10, 15):
-        unknown[pcr] = "written by the running system"
+        unknown[pcr] = RUNNING_SYSTEM
     for pcr in unknown:
         for bank in pcrs.values():
             bank.pop(pcr, None)
@@ -228,24 +224,6 @@ def _next(
         assumptions=tuple(assumptions),
         moves=_moves(seen, pcrs, plan),
     )
-
-
-def _platform(event: Event, banks: tuple[str, ...]) -> PredictedEvent:
-    assert event.pcr is not None
-    return PredictedEvent(
-        pcr=event.pcr,
-        kind="platform",
-        type=event.type,
-        text=b"",
-        data=event.raw,
-        digests={bank: event.digests[bank] for bank in banks if bank in event.digests},
-    )
-
-
-def _replayed(log: EventLog, bank: str, unknown: Mapping[int, str]) -> dict[int, bytes]:
-    """Registers that stay as the log has them."""
-    values = log.replay(bank)
-    return {pcr: values[pcr] for pcr in (*_PLATFORM, 7, 14) if pcr in values and pcr not in unknown}
 
 
 def _events(
@@ -273,7 +251,7 @@ def _events(
         elif event.pcr == 5 and event.type in _GPT_EVENTS:
             events += _partition_table(event, plan, seen, bootloader, unknown)
         else:
-            events.append(_platform(event, seen.banks))
+            events.append(platform_event(event, seen.banks))
     if waiting or not programs:
         unknown[4] = "the log does not show shim and GRUB of the boot loader's release"
     return [event for event in events if event.pcr not in unknown]
@@ -322,25 +300,10 @@ def _register_7(seen: Observed, manifest: ReferenceManifest, unknown: dict[int, 
     if not kernel.signers:
         assumptions.append("register 7: the new kernel is signed as the one in the log is")
         return
-    shown = _authorities(seen.log)
+    shown = authorities(seen.log)
     chain = {certificate.sha256 for signer in kernel.signers for certificate in signer.chain}
     if not chain & shown:
         unknown[7] = "no certificate of the new kernel's signature is among the authorities in the log"
-
-
-def _authorities(log: EventLog) -> set[bytes]:
-    """SHA-256 of the certificates that verified something."""
-    found: set[bytes] = set()
-    for event in log:
-        if (
-            event.pcr == 7
-            and event.type == EventType.EV_EFI_VARIABLE_AUTHORITY
-            and isinstance(event.data, VariableData)
-        ):
-            value = event.data.value
-            # EFI_SIGNATURE_DATA is an owner and the certificate; shim may give the bare certificate.
-            found |= {sha256(value).digest(), sha256(value[16:]).digest(), sha256(value[:-1]).digest()}
-    return found
 
 
 _WHY = {
@@ -364,12 +327,7 @@ _WHY = {
 def _moves(seen: Observed, pcrs: Mapping[str, Mapping[int, bytes]], plan: _Plan) -> Mapping[int, str]:
     """Register by register: whether it moves from the log's value, and why."""
     bank = seen.banks[-1]
-    before = seen.log.replay(bank)
-    made = {}
-    for pcr, value in pcrs[bank].items():
-        old = before.get(pcr, bytes(len(value)))
-        why = _WHY.get(pcr, "")
-        if pcr == 8 and plan.slot == seen.state.slot and seen.state.first_boot:
-            why = "the first boot is over"
-        made[pcr] = f"changes: {why}" if old != value else f"stays: {why}"
-    return FrozenMapping(made)
+    why = dict(_WHY)
+    if plan.slot == seen.state.slot and seen.state.first_boot:
+        why[8] = "the first boot is over"
+    return FrozenMapping(moves_between(seen.log.replay(bank), pcrs[bank], why))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from attrs import evolve
 
+from measlog.errors import ManifestError
 from measlog.flatcar.boot import (
     CALLING,
     PLATFORM,
@@ -23,14 +24,20 @@ from measlog.flatcar.boot import (
 from measlog.flatcar.registers import NOT_COVERED
 from measlog.log.joined import UNTYPED
 from measlog.reference.manifest import BootPath, Component, ExpectedEvent, ReferenceManifest
-from measlog.reference.uki import PHASES
+from measlog.reference.uki import PHASES, Uki
 from measlog.registry import EventType
 
 __all__ = [
+    "PHASE_PATHS",
     "UKI_COVERS",
     "UKI_NOT_COVERED",
+    "inner_kernel",
     "path_name",
+    "phase_events",
+    "phase_path",
+    "phases_of",
     "predict_unified",
+    "section_events",
     "uki_boot_paths",
     "uki_root_hashes",
     "unified_boots",
@@ -46,6 +53,9 @@ UKI_NOT_COVERED: Mapping[int, str] = {
     9: "the kernel's own record of its command line and initrd, which PCR 11 covers in the image",
     12: "the command line as the boot loader hands it over",
 }
+
+PHASE_PATHS = tuple(PHASES[:count] for count in range(len(PHASES) + 1))
+"""How far a boot can have come: from no phase to all of them."""
 
 _ROOT = re.compile(r"(?:^|\s)verity\.usrhash=([0-9a-f]{64})(?=\s|$)")
 _DEVICE = re.compile(r"(?:^|\s)verity\.usr=PARTUUID=([0-9a-fA-F-]{36})(?=\s|$)")
@@ -101,25 +111,10 @@ def predict_unified(
         if reason is not None:
             unknown[14] = reason
     events += [image(one) for one in (loader, component) if one is not None]
-    for name, values in component.uki.events():
-        data = f"{name}\0".encode("utf-16-le")
-        text = name.encode()
-        events.append(
-            PredictedEvent(pcr=11, kind="section", type=EventType.EV_IPL, text=text, data=data, digests=values)
-        )
-    if not secure_boot and component.uki.kernel_authenticode is not None:
-        inner = f"{component.path} .linux".encode()
-        events.append(
-            PredictedEvent(
-                pcr=4,
-                kind="image",
-                type=EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
-                text=inner,
-                digests=component.uki.kernel_authenticode,
-            )
-        )
-    words = [phase.encode() for phase in phases]
-    events += [PredictedEvent(pcr=11, kind="phase", type=UNTYPED, text=w, digests=hashes(w)) for w in words]
+    events += section_events(component.uki)
+    if not secure_boot:
+        events += inner_kernel(component)
+    events += phase_events(phases)
     return PredictedBoot(
         name=path_name(component, secure_boot=secure_boot),
         slot=None,
@@ -136,7 +131,64 @@ def predict_unified(
     )
 
 
-def unified_boots(manifest: ReferenceManifest, *, secure_boot: bool | None = None) -> list[PredictedBoot]:
+def section_events(uki: Uki) -> list[PredictedEvent]:
+    """What the stub measures of the image that it is in."""
+    return [
+        PredictedEvent(
+            pcr=11,
+            kind="section",
+            type=EventType.EV_IPL,
+            text=name.encode(),
+            data=f"{name}\0".encode("utf-16-le"),
+            digests=values,
+        )
+        for name, values in uki.events()
+    ]
+
+
+def inner_kernel(component: Component) -> list[PredictedEvent]:
+    """The kernel inside the image, which the firmware loads where Secure Boot is off; none where it is no program."""
+    assert component.uki is not None
+    if component.uki.kernel_authenticode is None:
+        return []
+    return [
+        PredictedEvent(
+            pcr=4,
+            kind="image",
+            type=EventType.EV_EFI_BOOT_SERVICES_APPLICATION,
+            text=f"{component.path} .linux".encode(),
+            digests=component.uki.kernel_authenticode,
+        )
+    ]
+
+
+def phase_events(phases: tuple[str, ...]) -> list[PredictedEvent]:
+    """The phases that the running system measures."""
+    words = [phase.encode() for phase in phases]
+    return [PredictedEvent(pcr=11, kind="phase", type=UNTYPED, text=w, digests=hashes(w)) for w in words]
+
+
+def phases_of(path: str | None) -> tuple[tuple[str, ...], ...]:
+    """The phases of a path, or of every path where none is named; ManifestError for one that systemd does not measure."""
+    if path is None:
+        return PHASE_PATHS
+    found = tuple(phases for phases in PHASE_PATHS if ":".join(phases) == path)
+    if not found:
+        raise ManifestError(f"phase {path[:80]!r}: expected one like {':'.join(PHASES[:2])}, or nothing")
+    return found
+
+
+def phase_path(phases: tuple[str, ...]) -> str:
+    """How far a boot has come, in words."""
+    return ":".join(phases) or "before the initrd"
+
+
+def unified_boots(
+    manifest: ReferenceManifest,
+    *,
+    secure_boot: bool | None = None,
+    phases: tuple[tuple[str, ...], ...] = PHASE_PATHS,
+) -> list[PredictedBoot]:
     """The boots of each unified image, one for each phase that systemd measures into register 11, with their registers.
 
     A secret that is bound to register 11 is opened in one phase: the values of the others are other boots.
@@ -146,14 +198,13 @@ def unified_boots(manifest: ReferenceManifest, *, secure_boot: bool | None = Non
         if component.uki is None:
             continue
         for secure in (True, False) if secure_boot is None else (secure_boot,):
-            for count in range(len(PHASES) + 1):
-                phases = PHASES[:count]
-                boot = predict_unified(manifest, component, secure_boot=secure, phases=phases)
+            for reached in phases:
+                boot = predict_unified(manifest, component, secure_boot=secure, phases=reached)
                 unknown = {**PLATFORM, **boot.unknown, 9: UKI_NOT_COVERED[9], 12: UKI_NOT_COVERED[12]}
                 made.append(
                     evolve(
                         boot,
-                        name=f"{boot.name}, {':'.join(phases) or 'before the initrd'}",
+                        name=f"{boot.name}, {phase_path(reached)}",
                         unknown=unknown,
                         pcrs=registers(boot.events, unknown),
                         assumptions=(

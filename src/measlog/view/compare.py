@@ -102,6 +102,7 @@ def boot_page(boot: PredictedBoot, *, bank: str = "sha256") -> Page:
     if values:
         rows = tuple((span(f"PCR {p}"), span(PCR_NAMES.get(p, "")), span(v.hex())) for p, v in values.items())
         parts.append(Grid(columns=(bank, "", "value"), rows=rows))
+    parts += [span(f"PCR {pcr} {why}") for pcr, why in sorted(boot.moves.items()) if why.startswith("changes")]
     if boot.events:
         events = tuple(
             (span(f"PCR {e.pcr}"), span(e.kind), span(e.digests.get(bank, b"").hex()[:16] or "-"), _predicted(e))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from measlog.errors import UnsupportedError
+from measlog.errors import LimitExceededError, UnsupportedError
 from measlog.flatcar.grub import (
     DEBIAN_2_06,
     FLATCAR_2_12,
@@ -228,6 +228,56 @@ def test_an_entry_records_its_definition_and_its_parameters() -> None:
     assert recorded[1] == b'menuentry First one --id=first --class os { linux /vmlinuz first "$1" }'
     assert recorded[4] == b"setparams First one"
     assert recorded[-1] == b'/vmlinuz first "First one"'
+
+
+TYPING = b"set a=b\nset fallback=1\nfunction f { echo $a $1; }\n" + MENU
+
+
+@pytest.mark.parametrize("timeout", [b"set timeout=5\n", b""], ids=["counting", "waiting"])
+@pytest.mark.parametrize(
+    ("lines", "expected", "outcome"),
+    [
+        ([], [], Outcome.KERNEL),
+        ([b"echo $a"], [b"echo b"], Outcome.PROMPT),
+        # Functions and variables of the configuration are there; the key has ended the countdown (run_menu).
+        ([b"f x", b"echo $timeout$fallback."], [b"f x", b"echo b x", b"echo ."], Outcome.PROMPT),
+        # What does not parse or does not work is said, and the next line is asked for.
+        ([b"fi", b"echo a; }", b"linux /none", b"echo c"], [b"linux /none", b"echo c"], Outcome.PROMPT),
+        ([b"linux /vmlinuz a"], [b"linux /vmlinuz a", b"/vmlinuz a"], Outcome.PROMPT),
+        (
+            [b"linux /vmlinuz a", b"boot", b"echo never"],
+            [b"linux /vmlinuz a", b"/vmlinuz a", b"boot"],
+            Outcome.KERNEL,
+        ),
+        # GRUB_ERR_NO_KERNEL (err.h)
+        ([b"boot", b"echo $?"], [b"boot", b"echo 22"], Outcome.PROMPT),
+    ],
+)
+def test_a_person_opens_the_command_line(
+    timeout: bytes, lines: list[bytes], expected: list[bytes], outcome: Outcome
+) -> None:
+    made = run(timeout + TYPING, machine(), typed=lines)
+    if not lines:
+        assert made == boot(timeout + TYPING)
+        return
+    # The last entry of the menu is the last command before anybody types.
+    recorded = [event.text for event in made.of(8)]
+    before = next(i for i, text in enumerate(recorded) if text.startswith(b"submenu ")) + 1
+    assert (recorded[before:], made.outcome, made.runs) == (expected, outcome, 0)
+
+
+def test_a_menu_that_is_not_shown_leaves_no_time_to_type() -> None:
+    assert run(b"set timeout=0\n" + TYPING, machine(), typed=[b"echo x"]) == boot(b"set timeout=0\n" + TYPING)
+
+
+def test_a_password_keeps_a_person_from_typing() -> None:
+    made = run(b"set superusers=root\n" + TYPING, machine(), typed=[b"echo x"])
+    assert (made.outcome, made.of(8)[-1].text.startswith(b"submenu ")) == (Outcome.MENU, True)
+
+
+def test_what_a_person_types_is_bounded() -> None:
+    with pytest.raises(LimitExceededError):
+        run(TYPING, machine(), GrubLimits(steps=1000), typed=[b"while true; do true; done"])
 
 
 def test_without_a_timeout_the_menu_waits() -> None:

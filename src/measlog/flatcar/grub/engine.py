@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from measlog.errors import LimitExceededError
 from measlog.flatcar.grub.builds import COMMAND_MODULES
@@ -56,13 +56,20 @@ class Engine:
     """One run of GRUB: state, statements, measurements. Commands are in :mod:`measlog.flatcar.grub.commands`.
 
     ``pending`` is ``grub_errno`` as far as it outlives the statement that set it: ``!`` without a command, the limit of
-    the recursion and the redefinition of a running function leave it behind, and the next command finds it.
+    the recursion and the redefinition of a running function leave it behind, and the next command finds it. ``typed``
+    are the lines that a person gives to the command line.
     """
 
     def __init__(
-        self, machine: Machine, limits: GrubLimits, config: bytes | None, cache: dict[tuple[bytes, bool], Script]
+        self,
+        machine: Machine,
+        limits: GrubLimits,
+        config: bytes | None,
+        cache: dict[tuple[bytes, bool], Script],
+        typed: Sequence[bytes] = (),
     ) -> None:
         self.machine = machine
+        self.typed = tuple(typed)
         self.build = machine.build
         self.limits = limits
         self.devices = Devices(machine, config)

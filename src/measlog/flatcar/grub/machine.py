@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from measlog.errors import LimitExceededError
 from measlog.flatcar.grub import loader
@@ -23,9 +24,12 @@ def run(
     limits: GrubLimits = DEFAULT_GRUB_LIMITS,
     *,
     cache: dict[tuple[bytes, bool], Script] | None = None,
+    typed: Sequence[bytes] = (),
 ) -> GrubBoot:
-    """What GRUB measures and boots when it starts on ``machine`` and nobody presses a key.
+    """What GRUB measures and boots when it starts on ``machine``.
 
+    Nobody presses a key, unless ``typed`` has what somebody types: at the first menu that is shown they press ``c`` and
+    give these lines to the command line, one by one.
     ``config`` is the ``grub.cfg`` of the memdisk, which is measured nowhere; None where there is none there. A caller
     who runs the same scripts many times hands over a ``cache``, which holds them parsed; it belongs to one ``limits``.
 
@@ -34,7 +38,7 @@ def run(
     """
     if config is not None and len(config) > limits.config_size:
         raise LimitExceededError(f"a configuration of {len(config)} bytes, the most is {limits.config_size}")
-    engine = Engine(machine, limits, config, {} if cache is None else cache)
+    engine = Engine(machine, limits, config, {} if cache is None else cache, typed)
     try:
         _start(engine)
         _normal(engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from measlog.flatcar.grub.engine import Engine, Entry, Menu, Stop
 from measlog.flatcar.grub.model import Outcome
 from measlog.flatcar.grub.numbers import SPACES, strtoul, to_int
+from measlog.flatcar.grub.status import Status
 
 __all__ = ["show_menu"]
 
@@ -12,12 +13,14 @@ _TIMEOUT = b"timeout"
 
 
 def show_menu(engine: Engine, menu: Menu, *, autobooted: bool) -> None:
-    """Run the menu as it runs when nobody presses a key. Raises Stop where it waits for somebody."""
+    """Run the menu: nobody presses a key, or somebody opens the command line. Raises Stop where it waits for them."""
     while True:
         number = _entry_number(engine, menu, b"default")
         if not 0 <= number < len(menu.entries):
             number = 0
         timeout = _timeout(engine)
+        if engine.typed and timeout:
+            _command_line(engine)
         if timeout < 0:
             raise Stop(Outcome.MENU)
         if engine.environment.get(b"timeout_style") in {b"hidden", b"countdown"}:
@@ -43,6 +46,19 @@ def _timeout(engine: Engine) -> int:
         engine.environment.unset(_TIMEOUT)
         return -1
     return to_int(number)
+
+
+def _command_line(engine: Engine) -> None:
+    """The command line, which ``c`` opens; the key ends the countdown. Raises Stop: nobody leaves it for the menu."""
+    engine.environment.unset(_TIMEOUT)
+    engine.environment.unset(b"fallback")
+    if engine.environment.get(b"superusers"):
+        # A password is asked for.
+        raise Stop(Outcome.MENU)
+    for line in engine.typed:
+        engine.pending = Status.NONE
+        engine.run_script(line, file=True)
+    raise Stop(Outcome.PROMPT)
 
 
 def _run_with_fallback(engine: Engine, menu: Menu, entry: Entry) -> None:

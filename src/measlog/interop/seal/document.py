@@ -34,6 +34,7 @@ def _boot(boot: PredictedBoot, banks: Sequence[str]) -> dict[str, Any]:
         },
         "unknown": {str(pcr): why for pcr, why in sorted(boot.unknown.items())},
         "assumptions": list(boot.assumptions),
+        **({"moves": {str(pcr): why for pcr, why in sorted(boot.moves.items())}} if boot.moves else {}),
         "command_line": boot.command_line,
         "events": [
             {

@@ -172,3 +172,13 @@ def test_a_file_that_cannot_be_appended_to(release: ReferenceManifest) -> None:
         predict(release, oem_grub_cfg=GrubFile(digests={"sha256": bytes(32)}), arguments=["quiet"])
     with pytest.raises(UnsupportedError, match="of its own"):
         predict(release, oem_grub_cfg=b"set x={arguments}\n", arguments=MODEL)
+
+
+def test_a_boot_that_starts_no_kernel_has_no_arguments_to_look_for(release: ReferenceManifest) -> None:
+    # How this GRUB starts a kernel on arm64 is not known: nothing is claimed of what the kernel is given.
+    assert release.grub is not None
+    other = attrs.evolve(release, arch="arm64", grub=attrs.evolve(release.grub, profile="flatcar-2.12"))
+    boots = predict(other, arguments=["quiet"])
+    assert boots
+    assert {boot.outcome for boot in boots} == {"unknown"}
+    assert all(boot.events == () and 8 in boot.unknown for boot in boots)

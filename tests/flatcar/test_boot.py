@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import attrs
 import pytest
@@ -16,7 +18,9 @@ import pytest
 from fixtures.lab.scenarios import SCENARIOS, Scenario
 from measlog.errors import ManifestError, UnsupportedError
 from measlog.flatcar.boot import PredictedBoot, boot_paths, oem_script, predict, predict_state
+from measlog.flatcar.grub import GrubFile
 from measlog.flatcar.machine import SPENT, SUCCESSFUL, BootState
+from measlog.flatcar.unified import uki_root_hashes
 from measlog.reference.manifest import ReferenceManifest
 from measlog.reference.signing import SignedManifest
 from tests.conftest import FIXTURES
@@ -272,10 +276,106 @@ def test_a_unified_image_s_boot_is_the_lab_s(name: str, secure_boot: bool) -> No
 
 
 def test_a_unified_image_has_no_boots_of_slots_or_settings() -> None:
-    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
-    release = SignedManifest.from_bytes((FIXTURES / "uki" / "manifest.dsse.json").read_bytes()).verify(keys=[key])
+    release = unified()
     assert len(predict(release)) == 2 * len(predict(release, secure_boot=True))
     given: dict[str, Any]
     for given in ({"slot": "a"}, {"first_boot": True}, {"oem_grub_cfg": b""}, {"arguments": ["x"]}):
         with pytest.raises(UnsupportedError, match="Secure Boot and phase"):
             predict(release, **given)
+
+
+def unified() -> ReferenceManifest:
+    key = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
+    return SignedManifest.from_bytes((FIXTURES / "uki" / "manifest.dsse.json").read_bytes()).verify(keys=[key])
+
+
+def changed(release: ReferenceManifest, role: str, **members: Any) -> ReferenceManifest:
+    """The manifest with other members of the component ``role``, or without it where none are given."""
+    return attrs.evolve(
+        release,
+        boot_paths=(),
+        components=tuple(
+            attrs.evolve(one, **members) if one.role == role else one
+            for one in release.components
+            if members or one.role != role
+        ),
+    )
+
+
+@pytest.mark.parametrize("make", [manifest, lambda _shared: unified()], ids=["grub", "unified"])
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [({}, "no shim: nobody measures"), ({"mok_list": None}, "what shim mirrors into MokList and MokListX is not")],
+)
+def test_without_shim_and_what_it_mirrors_register_14_is_unknown(
+    shared: Path, make: Callable[[Path], ReferenceManifest], members: dict[str, Any], reason: str
+) -> None:
+    release = make(shared)
+    (full,) = {len([e for e in boot.of(4) if e.kind == "image"]) for boot in predict(release, secure_boot=True)}
+    boots = predict(changed(release, "shim", **members), secure_boot=True)
+    assert boots
+    for boot in boots:
+        assert boot.unknown[14].startswith(reason)
+        assert boot.of(14) == ()
+        assert 14 not in boot.pcrs["sha256"]
+        # The firmware then starts the boot loader itself.
+        assert len([e for e in boot.of(4) if e.kind == "image"]) == full - (not members)
+
+
+def test_without_grub_s_program_it_is_in_no_event(shared: Path) -> None:
+    release = manifest(shared)
+    grub = release.component("grub")
+    assert grub is not None
+    for boot in predict(changed(release, "grub")):
+        assert grub.authenticode not in [event.digests for event in boot.of(4)]
+
+
+def test_what_makes_boots_impossible_to_predict_is_said(shared: Path) -> None:
+    release = manifest(shared)
+    with pytest.raises(UnsupportedError, match="the manifest has no disk"):
+        predict(attrs.evolve(release, disk=None))
+    with pytest.raises(UnsupportedError, match="lab: no kernel that GRUB starts"):
+        predict(changed(release, "kernel"))
+    # A release without a disk is booted from the layout of the boot loader's.
+    bare = attrs.evolve(manifest(shared, updated=True), disk=None)
+    boots = predict(bare, bootloader=release, slot="b", secure_boot=True)
+    assert (
+        boots[0].pcrs == predict(manifest(shared, updated=True), bootloader=release, slot="b", secure_boot=True)[0].pcrs
+    )
+
+
+def test_a_kernel_without_digests_leaves_registers_open(shared: Path) -> None:
+    release = manifest(shared)
+    state = BootState(slot="a", secure_boot=True)
+    boot = predict_state(release, release, state, kernel=GrubFile(kernel=True))
+    for pcr in (4, 9):
+        assert boot.unknown[pcr] == "the digest of a file or program is not known in any bank"
+        assert all(pcr not in values for values in boot.pcrs.values())
+    assert 8 in boot.pcrs["sha256"]
+
+
+def test_the_linux_command_carries_the_command_line_s_arguments(shared: Path) -> None:
+    boot = predict(manifest(shared), slot="a")[0]
+    assert boot.linux_command is not None
+    assert boot.command_line is not None
+    command, line = boot.of(8)[boot.linux_command], boot.of(8)[boot.command_line]
+    assert command.text.removeprefix(b"linux ").split()[0] == line.text.split()[0] == b"/flatcar/vmlinuz-a"
+    # Where no kernel is started there is neither.
+    arm = predict(attrs.evolve(manifest(shared), arch="arm64"))[0]
+    assert (arm.command_line, arm.linux_command) == (None, None)
+
+
+def test_root_hashes_of_unified_images() -> None:
+    guid = "7130c94a-213a-4e5a-8e26-6cce9662f132"
+    found = next(one for one in unified().components if one.uki is not None)
+    image = found.uki
+    assert image is not None
+
+    def roots(line: str | None) -> dict[UUID, bytes]:
+        return uki_root_hashes((attrs.evolve(found, uki=attrs.evolve(image, command_line=line)),))
+
+    one, two = f"verity.usrhash={'ab' * 32}", f"verity.usr=PARTUUID={guid}"
+    assert roots(f"{one} x {two}") == {UUID(guid): b"\xab" * 32}
+    # The kernel takes the last of several, systemd may not: what is there twice names nothing.
+    for line in (None, "", one, two, f"{one} {one} {two}", f"{one} {two} {two}", f"{one}0 {two}", f"x{one} {two}"):
+        assert roots(line) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -319,3 +320,21 @@ def test_what_a_model_admits_is_what_white_space_separates(words: list[bytes]) -
     if not violations:
         assert all(word == b"y" or (word[:2] == b"x=" and word[2:].isdigit()) for word in more)
         assert more.count(b"y") <= 1
+
+
+def test_a_model_has_rules() -> None:
+    given: list[list[Any]] = [[], ["x"], [ArgumentRule(name="x"), b"y"]]
+    for rules in given:
+        with pytest.raises(PolicyError, match="a list of ArgumentRule with at least one of them"):
+            ArgumentModel(rules=rules)
+
+
+def test_what_the_image_gives_to_init_has_to_be_there() -> None:
+    expected = parse(BASE + b" -- single x")
+    assert check(expected, expected, []) == ()
+    for text, missing in ((BASE, [b"single", b"x"]), (BASE + b" --", [b"single", b"x"])):
+        found = [v for v in check(parse(text), expected, []) if v.code == "cmdline.missing"]
+        assert [violation.argument.raw for violation in found] == missing
+        assert "b'single' after -- is missing" in found[0].message
+    # Others in their place are named themselves.
+    assert [(v.code, v.argument.raw) for v in check(parse(BASE + b" -- y"), expected, [])] == [("cmdline.init", b"y")]

@@ -369,3 +369,18 @@ def test_the_files_of_an_oem_partition_are_in_the_manifest(tmp_path: Path) -> No
     with pytest.raises(FormatError) as caught:
         opened(tmp_path, inode_table)
     assert (caught.value.path or "").startswith("partitions[2]")
+
+
+def test_the_caller_s_number_comes_before_the_release_s(tmp_path: Path) -> None:
+    image = opened(tmp_path, disk(esp_files()), verity=False)
+    assert image.reference_manifest(release="4230.2.1").version == 4230002001
+    assert image.reference_manifest(release="4230.2.1", version=7).version == 7
+    assert image.reference_manifest(version=7).version == 7
+    assert image.reference_manifest().version == 0
+
+
+def test_the_package_has_what_it_names_and_nothing_else() -> None:
+    for name in ml.flatcar.__all__:
+        assert getattr(ml.flatcar, name).__name__ == name
+    with pytest.raises(AttributeError, match=r"module 'measlog\.flatcar' has no attribute 'Imag'"):
+        ml.flatcar.Imag  # noqa: B018

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from measlog.errors import UnsupportedError
 from measlog.flatcar.boot import PredictedBoot, predict
 from measlog.flatcar.nextboot import observe
 from measlog.flatcar.partitions import PartitionTable
-from measlog.log import EventLog
+from measlog.log import Event, EventLog
 from measlog.reference.manifest import Certificate, Signer
 from tests.flatcar.grub.captures import USR_A, USR_B, read_log, read_pcrs
 from tests.flatcar.grub.manifests import manifest
@@ -183,3 +184,95 @@ def test_bytes_that_are_no_partition_table_are_none() -> None:
     for at in range(92):
         changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         assert PartitionTable.from_event(changed, places) is None
+
+
+def edited(log: EventLog, change: Callable[[Event, bytes], bytes]) -> EventLog:
+    """The log with each TCG_PCR_EVENT2 replaced by what ``change`` makes of it; what is measured is not made to fit."""
+    data, events = log.to_bytes(), list(log)
+    ends = [event.offset for event in events[1:]] + [len(data)]
+    pieces = [data[: events[1].offset]]
+    pieces += [change(event, data[event.offset : end]) for event, end in zip(events[1:], ends[1:], strict=True)]
+    return EventLog.from_bytes(b"".join(pieces))
+
+
+def without(unwanted: Callable[[Event], bool]) -> Callable[[Event, bytes], bytes]:
+    return lambda event, raw: b"" if unwanted(event) else raw
+
+
+def more_settings(event: Event, raw: bytes) -> bytes:
+    return raw * 80 if event.raw.startswith(b"grub_cmd: set oem_id=") else raw
+
+
+@pytest.mark.parametrize(
+    ("capture", "change", "message"),
+    [
+        ("usr-a-secureboot", without(lambda e: e.pcr == 8), "does not begin like a boot of Flatcar's GRUB"),
+        ("usr-a-secureboot", without(lambda e: e.pcr == 7), "does not tell the Secure Boot state"),
+        (
+            "usr-a-secureboot",
+            without(lambda e: e.pcr == 7 and "SecureBoot".encode("utf-16-le") in e.raw),
+            "does not tell the Secure Boot state",
+        ),
+        ("usr-a-secureboot", without(lambda e: b"vmlinuz" in e.raw and e.pcr == 9), "which kernel was started"),
+        ("usr-a-secureboot", without(lambda e: e.pcr == 4), "which kernel was started"),
+        # A configuration that was sourced and is in no event, and one with more settings than are tried.
+        ("oem-qemu-first-boot", without(lambda e: e.pcr == 9 and b"grub.cfg" in e.raw), "makes by itself"),
+        ("oem-qemu-first-boot", more_settings, "makes by itself"),
+    ],
+)
+def test_a_log_that_does_not_show_how_it_was_booted_is_refused(
+    shared: Path, capture: str, change: Callable[[Event, bytes], bytes], message: str
+) -> None:
+    log = captured(shared, capture)
+    observe(log, manifest(shared))
+    changed = edited(log, change)
+    assert changed.to_bytes() != log.to_bytes()
+    with pytest.raises(UnsupportedError, match=message):
+        observe(changed, manifest(shared))
+
+
+def test_a_log_of_sha1_alone_is_refused(shared: Path) -> None:
+    # TCG_PCR_EVENT of the PC Client profile 1.2: register, type, digest, size, data.
+    old = struct.pack("<II20sI", 0, 8, bytes(20), 4) + b"1.0\0"
+    with pytest.raises(UnsupportedError, match="crypto-agile logs, this is sha1"):
+        observe(EventLog.from_bytes(old), manifest(shared))
+
+
+def another_type(event: Event, raw: bytes) -> bytes:
+    # EV_EFI_GPT_EVENT2, whose data is laid out otherwise.
+    return raw[:4] + struct.pack("<I", 0x8000000D) + raw[8:] if event.type == 0x80000006 else raw
+
+
+def another_table(entries: dict[int, tuple[UUID, int, str]]) -> Callable[[Event, bytes], bytes]:
+    data = gpt(entries)
+
+    def change(event: Event, raw: bytes) -> bytes:
+        if event.type != 0x80000006:
+            return raw
+        return raw[: -4 - len(event.raw)] + struct.pack("<I", len(data)) + data
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (another_type, "whose numbers are not known"),
+        (another_table({3: (USR_A, 0, "USR-A"), 5: (UUID(int=77), 0, "STRANGE")}), "whose numbers are not known"),
+        (another_table({3: (USR_A, 0, "USR-A")}), "no two USR partitions"),
+        (another_table({4: (USR_B, 0, "USR-B")}), "no two USR partitions"),
+    ],
+)
+def test_a_partition_table_that_cannot_be_followed_leaves_register_5_unknown(
+    shared: Path, change: Callable[[Event, bytes], bytes], reason: str
+) -> None:
+    log = edited(captured(shared, "usr-a-secureboot"), change)
+    boots = predict(manifest(shared, updated=True), log, bootloader=manifest(shared))
+    assert boots
+    for boot in boots:
+        assert reason in boot.unknown[5]
+        assert boot.of(5) == ()
+        assert 5 not in boot.pcrs["sha256"]
+        assert not any(note.startswith("register 5") for note in boot.assumptions)
+        # The others do not depend on it.
+        assert {4, 8, 9} <= set(boot.pcrs["sha256"])

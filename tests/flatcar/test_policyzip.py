@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from measlog.errors import FormatError
-from measlog.flatcar.policyzip import PolicyZip, RuleVerdict
+from measlog.errors import FormatError, LimitExceededError
+from measlog.flatcar.policyzip import RULE_LIMIT, PolicyZip, RuleVerdict
 from measlog.reference.manifest import BootPath, ExpectedEvent
 from tests.reference.test_manifest import make_manifest
 
@@ -139,3 +139,37 @@ def test_any_change_is_an_archive_or_a_format_error(data: st.DataObject) -> None
         PolicyZip.from_bytes(packed[:place] + change + packed[place + len(change) :]).judge(make_manifest())
     except FormatError:
         return
+
+
+def binary(member: str, pcr: int, value: str, description: str = "") -> dict[str, Any]:
+    return {member: {str(pcr): {"binaryvalues": [{"values": [{"value": value, "description": description}]}]}}}
+
+
+def test_digests_of_files_that_no_event_has() -> None:
+    # A kernel's flat digest: UEFI measures Authenticode digests into PCR 4, GRUB files into PCR 9 alone.
+    one = verdicts(binary("kernel.config", 4, "5" * 40))["5" * 40]
+    assert (one.verdict, one.reasons[1]) == (
+        "never",
+        "a digest of a file in PCR 4: UEFI measures programs by their Authenticode digest",
+    )
+    flat = make_manifest().components[0].flat["sha1"].hex()
+    found = verdicts(binary("kernel.config", 8, flat))[flat]
+    assert (found.verdict, found.reasons[1]) == ("unmatched", "a file of the release, but in another register")
+    other = verdicts(binary("kernel.config", 8, "6" * 40))["6" * 40]
+    assert (other.verdict, len(other.reasons)) == ("unmatched", 2)
+
+
+def test_text_is_in_register_8_alone() -> None:
+    document = {"grub_commands.config": {"9": {"asciivalues": [{"prefix": "grub_cmd: ", "values": [{"value": "a"}]}]}}}
+    one = verdicts(document)["a"]
+    assert (one.verdict, one.reasons[-1]) == ("never", "GRUB measures text into PCR 8 alone")
+
+
+def test_the_number_of_values_is_bounded() -> None:
+    def archive(count: int) -> bytes:
+        values = [{"value": f"{number:040x}"} for number in range(count)]
+        return zipped({"kernel.config": {"9": {"binaryvalues": [{"values": values}]}}})
+
+    assert len(PolicyZip.from_bytes(archive(RULE_LIMIT)).rules) == RULE_LIMIT
+    with pytest.raises(LimitExceededError, match=f"more than {RULE_LIMIT} values"):
+        PolicyZip.from_bytes(archive(RULE_LIMIT + 1))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import bz2
+import gzip
 import hashlib
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import measlog as ml
 from measlog.errors import FormatError, ManifestError
-from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
+from measlog.flatcar.authenticity import OpenPgpKeys, _signer, parse_digests
 from measlog.flatcar.release import parse_version
+from measlog.limits import Limits
 from measlog.reference import ReferenceManifest
 from tests.flatcar.images import ROOT_B, disk, esp_files, grub, kernel, tool
 from tests.flatcar.test_verity import usr
@@ -88,6 +91,7 @@ def test_a_usr_of_another_kernel_gives_no_manifest(packer: type[bytes], tmp_path
     [
         ({}, "is this the folder of a release"),
         ({"version__txt": b"x"}, "no FLATCAR_VERSION"),
+        ({"version__txt": VERSION + b"#" * (1 << 16)}, "more than 65536 bytes"),
         ({"flatcar_production_image__vmlinuz": b"x"}, "flatcar_production_image.vmlinuz"),
         ({"flatcar_production_image__shim": grub()}, "is no shim"),
         ({"flatcar_production_image__bin": b"x"}, "flatcar_production_image.bin"),
@@ -229,3 +233,37 @@ def test_a_folder_with_keys_needs_a_signature_of_every_file(gpg: Gpg, tmp_path: 
     gpg.sign(tmp_path / f"{IMAGE}.grub")
     release = ml.flatcar.Release.from_directory(tmp_path, keys=gpg.keys)
     assert {one.authenticity for one in release.sources} == {"openpgp"}
+
+
+def test_a_kernel_without_a_usr_says_what_it_expects(tmp_path: Path) -> None:
+    folder_with(tmp_path, flatcar_production_image__vmlinuz=kernel(ROOT_B))
+    manifest = ml.flatcar.Release.from_directory(tmp_path).reference_manifest()
+    (found,) = manifest.usr
+    assert (found.slot, found.status, found.root) == ("a", "unchecked", bytes.fromhex(ROOT_B))
+
+
+def test_programs_of_two_machines_are_no_release(tmp_path: Path) -> None:
+    arm = kernel(ROOT_B, machine=0xAA64)
+    folder_with(tmp_path, flatcar_production_image__grub=grub(), flatcar_production_image__vmlinuz=arm)
+    release = ml.flatcar.Release.from_directory(tmp_path)
+    with pytest.raises(ManifestError, match="programs for amd64, arm64 in one release"):
+        release.reference_manifest()
+
+
+@pytest.mark.parametrize("packer", [bz2.compress, gzip.compress])
+def test_an_update_that_unpacks_to_too_much_is_one_error(packer: type[bytes], tmp_path: Path) -> None:
+    folder_with(
+        tmp_path,
+        flatcar_production_image__vmlinuz=kernel(ROOT_B),
+        flatcar_production_update__bin=packer(bytes(3 << 20)),
+    )
+    with pytest.raises(FormatError, match="unpacks to more than 2097152 bytes") as caught:
+        ml.flatcar.Release.from_directory(tmp_path, limits=Limits(image_size=2 << 20))
+    assert caught.value.path == "flatcar_production_update.bin"
+
+
+def test_what_has_no_valid_signature_is_signed_by_nobody() -> None:
+    # Whatever pysequoia gave back: without a signature that it calls valid nothing is vouched for.
+    assert _signer(SimpleNamespace(valid_sigs=[SimpleNamespace(certificate="ab12")]), "file") == "AB12"
+    with pytest.raises(ManifestError, match="file: no good OpenPGP signature by one of the keys given"):
+        _signer(SimpleNamespace(valid_sigs=[]), "file")

@@ -223,3 +223,54 @@ def test_a_sparse_file_takes_no_room(tmp_path: Path) -> None:
         writer.finish()
     assert path.read_bytes() == bytes(50 << 20) + struct.pack("<I", 7)
     assert path.stat().st_blocks * 512 < 1 << 20
+
+
+def test_the_first_file_of_a_tar_is_the_disk() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        only_a_folder = out.getvalue()
+        member = tarfile.TarInfo("folder/disk.raw")
+        member.size = 7
+        archive.addfile(member, io.BytesIO(b"content"))
+    assert b"".join(pieces(io.BytesIO(out.getvalue()), "tar")) == b"content"
+    with pytest.raises(UnsupportedError, match="a tar without a file"):
+        list(pieces(io.BytesIO(only_a_folder.ljust(10240, b"\0")), "tar"))
+
+
+class Broken(io.BytesIO):
+    """A stream that reads no further than its first bytes."""
+
+    def __init__(self, data: bytes, error: Exception) -> None:
+        super().__init__(data)
+        self.error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell():
+            raise self.error
+        return super().read(size)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyError("of the caller's own")], ids=repr)
+def test_what_the_stream_itself_raises_is_not_taken_for_damage(error: Exception) -> None:
+    content = bytes(range(256)) * 4096
+    packed = gzip.compress(content)
+    assert b"".join(pieces(io.BytesIO(packed), "gzip")) == content
+    with pytest.raises(type(error)) as caught:
+        list(pieces(Broken(packed[:100], error), "gzip"))
+    assert caught.value is error
+
+
+def test_damaged_zstd_is_one_error() -> None:
+    packed = zstd(bytes(range(256)) * 4096)
+    with pytest.raises(FormatError, match="zstd: damaged"):
+        list(pieces(io.BytesIO(packed[:8] + b"\xff" * 40 + packed[48:]), "zstd"))
+
+
+def test_a_hypervisor_s_disk_that_is_too_large_is_not_converted(tmp_path: Path) -> None:
+    path = tmp_path / "disk.qcow2"
+    subprocess.run([tool("qemu-img"), "create", "-q", "-f", "qcow2", path, "64G"], check=True, timeout=60)
+    with pytest.raises(LimitExceededError, match=f"a disk of {64 << 30} bytes, the limit is {32 << 30}"):
+        opened(tmp_path, path.read_bytes(), limits=Limits(image_size=32 << 30))

@@ -15,8 +15,8 @@ from types import MappingProxyType
 import pytest
 
 import measlog as ml
-from measlog.errors import FormatError
-from measlog.flatcar.verity import BLOCK, HashTree, VerityLayout, embedded_root_hash
+from measlog.errors import FormatError, TruncatedError
+from measlog.flatcar.verity import BLOCK, HashTree, VerityLayout, embedded_root_hash, hash_blocks
 from measlog.formats.blocks import BytesBlocks
 from tests.flatcar import images
 from tests.flatcar.images import disk, esp_files, kernel
@@ -157,3 +157,22 @@ def test_the_root_hash_of_a_kernel() -> None:
     for data, arch in ((kernel(), "arm64"), (b"", "amd64"), (kernel(), "riscv64")):
         with pytest.raises(FormatError):
             embedded_root_hash(data, arch)
+
+
+def test_a_tree_that_does_not_fit_into_the_partition_is_refused(tmp_path: Path) -> None:
+    data, _ = usr(tmp_path, 129)
+    # 129 data blocks, the superblock, one block for the root and two of leaves.
+    assert VerityLayout.read(BytesBlocks(data[: 133 * BLOCK])).levels == (2, 1)
+    with pytest.raises(TruncatedError, match=f"the hash tree ends at byte {133 * BLOCK}, the partition at"):
+        VerityLayout.read(BytesBlocks(data[: 133 * BLOCK - 1]))
+    with pytest.raises(TruncatedError, match="no room for a hash tree"):
+        VerityLayout.read(BytesBlocks(data[: 130 * BLOCK - 1]))
+
+
+@pytest.mark.parametrize("engine", ["avx2", "scalar"])
+def test_blocks_hash_alike_with_and_without_lanes(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("measlog.flatcar.verity.lanes.engine", lambda: engine)
+    data, salt = random.Random(4).randbytes(3 * BLOCK), bytes(range(32))
+    expected = b"".join(hashlib.sha256(salt + data[at : at + BLOCK]).digest() for at in range(0, len(data), BLOCK))
+    assert hash_blocks(data, salt) == expected
+    assert hash_blocks(b"", salt) == b""

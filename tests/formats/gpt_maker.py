@@ -39,10 +39,11 @@ def make_gpt(
 ) -> bytes:
     """A whole disk of 512-byte sectors, empty but for its two tables."""
     entries = b"".join(partitions).ljust(128 * 128, b"\0")
-    end = sectors - 1
+    end, lied = sectors - 1, dict(backup or {})
+    primary = lied.pop("other", 1)
     disk = bytearray(sectors * 512)
     disk[512:1024] = header(entries, 1, end, 2, end - 33, **lies)
     disk[1024 : 1024 + len(entries)] = entries
     disk[(end - 32) * 512 : end * 512] = entries
-    disk[end * 512 :] = header(entries, end, 1, end - 32, end - 33, **(backup or {}))
+    disk[end * 512 :] = header(entries, end, primary, end - 32, end - 33, **lied)
     return bytes(disk)

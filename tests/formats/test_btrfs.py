@@ -10,11 +10,14 @@ import copy
 import hashlib
 import random
 import shutil
+import struct
 import subprocess
 import tempfile
 import zlib
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -145,11 +148,117 @@ def patched(offset: int, content: bytes) -> Sparse:
         (80, b"\0\0\0\0\0\0\0\x7f", FormatError, "is in no chunk"),
         (198, b"\7", FormatError, "a node that is out of its place"),
         (88, b"\0\0\0\0\0\0\0\x7f", FormatError, "is in no chunk"),
+        # The first of the system chunks, behind its key: type, number of stripes, where the first stripe lies.
+        (811 + 17 + 24, b"\x82", UnsupportedError, "chunks of type 0x82"),
+        (811 + 17 + 44, b"\0\0", FormatError, "a chunk that is beyond the end"),
+        (811 + 17 + 56, b"\0\0\0\0\0\0\0\x7f", FormatError, "a chunk that is beyond the end"),
     ],
 )
 def test_a_superblock_that_lies(offset: int, content: bytes, kind: type[FormatError], message: str) -> None:
     with pytest.raises(FormatError, match=message) as caught:
         BtrfsVolume(patched(offset, content))
+    assert type(caught.value) is kind
+
+
+class Item(NamedTuple):
+    """Where an item of a leaf is: the node, its record in the node's table, its data (struct btrfs_item)."""
+
+    node: int
+    objectid: int
+    kind: int
+    record: int
+    data: int
+    size: int
+
+
+NODE = 16384
+
+
+def items(disk: Sparse, address: int) -> Iterator[Item]:
+    """The items below a node, as include/uapi/linux/btrfs_tree.h lays them out."""
+    place = next(
+        physical + address - start
+        for start, (size, physical) in _opened()._chunks.items()
+        if start <= address < start + size
+    )
+    node = disk.read(place, NODE)
+    count, level = struct.unpack_from("<IB", node, 96)
+    for index in range(count):
+        if level:
+            yield from items(disk, struct.unpack_from("<Q", node, 101 + 33 * index + 17)[0])
+            continue
+        objectid, kind, _, offset, size = struct.unpack_from("<QBQII", node, 101 + 25 * index)
+        yield Item(place, objectid, kind, place + 101 + 25 * index, place + 101 + offset, size)
+
+
+def tree(name: str) -> list[Item]:
+    disk = volume()
+    root, chunks = struct.unpack_from("<QQ", disk.read(SUPER + 80, 16))
+    if name == "chunk":
+        return list(items(disk, chunks))
+    found = list(items(disk, root))
+    if name == "root":
+        return found
+    system = next(item for item in found if (item.objectid, item.kind) == (5, btrfs.ROOT))
+    return list(items(disk, struct.unpack("<Q", disk.read(system.data + 176, 8))[0]))
+
+
+def named(name: bytes) -> Item:
+    """The directory entry of that name (DIR_INDEX): its location is a key, the name stands behind 30 bytes."""
+    disk = volume()
+    return next(
+        item
+        for item in tree("files")
+        if item.kind == btrfs.DIR_INDEX and disk.read(item.data + 30, item.size - 30) == name
+    )
+
+
+def of_kind(name: str, kind: int, objectid: int | None = None) -> Item:
+    return next(item for item in tree(name) if item.kind == kind and objectid in {None, item.objectid})
+
+
+def inode_of(name: bytes) -> bytes:
+    return volume().read(named(name).data, 8)
+
+
+LIES: dict[str, tuple[Callable[[], tuple[Item, int, bytes]], type[FormatError], str]] = {
+    "a chunk without a stripe": (
+        lambda: (item := of_kind("chunk", btrfs.CHUNK_TYPE), item.record + 21, b"\x0a\0\0\0"), FormatError, "a chunk item that is too short"),
+    "a cut root item": (
+        lambda: (item := of_kind("root", btrfs.ROOT, 5), item.record + 21, b"\x0a\0\0\0"), FormatError, "no file system tree"),
+    "no root item": (
+        lambda: (item := of_kind("root", btrfs.ROOT, 5), item.record, b"\x77"), FormatError, "no file system tree"),
+    "a cut inode": (
+        lambda: (item := of_kind("files", btrfs.INODE, 256), item.record + 21, b"\x0a\0\0\0"), FormatError, "an item that is too short"),
+    "2^32 items": (
+        lambda: (item := of_kind("files", btrfs.INODE, 256), item.node + 96, b"\xff\xff\xff\xff"), FormatError, "4294967295 items"),
+    "an item beyond its node": (
+        lambda: (item := of_kind("files", btrfs.INODE, 256), item.record + 17, b"\xff\xff\xff\x7f"), FormatError, "beyond its node"),
+    "a root that is a file": (
+        lambda: (item := of_kind("files", btrfs.INODE, 256), item.data + 52, b"\xa4\x81\0\0"), FormatError, "is no directory"),
+    "an inode that is not there": (
+        lambda: (item := named(b"grub.cfg"), item.data, b"\x0f\x27\0\0\0\0\0\0"), FormatError, "there is no inode 9999"),
+    "a name with a slash": (
+        lambda: (item := named(b"grub.cfg"), item.data + 30, b"gr/b"), FormatError, "the name 'gr/b.cfg' is none"),
+    "a name of nothing": (
+        lambda: (item := named(b"grub.cfg"), item.data + 27, b"\0\0"), FormatError, "the name '' is none"),
+    "a name that is longer than its entry": (
+        lambda: (item := named(b"grub.cfg"), item.data + 27, b"\xff\0"), FormatError, "is none"),
+    "a subvolume": (
+        lambda: (item := named(b"grub.cfg"), item.data + 8, bytes([btrfs.ROOT])), UnsupportedError, "a subvolume of its own"),
+    "a directory that is there twice": (
+        lambda: (item := named(b"many"), item.data, inode_of(b"folder")), FormatError, "there twice"),
+    "a directory that holds the root": (
+        lambda: (item := named(b"below"), item.data, b"\0\x01\0\0\0\0\0\0"), FormatError, "there twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_tree_that_lies(lie: str) -> None:
+    change, kind, message = LIES[lie]
+    item, place, content = change()
+    with pytest.raises(FormatError, match=message) as caught:
+        BtrfsVolume(volume().patched(place, content).sealed(item.node, NODE)).files()
     assert type(caught.value) is kind
 
 

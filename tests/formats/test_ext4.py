@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -69,6 +71,121 @@ def test_limits_and_other_things() -> None:
     for data in (b"", bytes(4096)):
         with pytest.raises(FormatError):
             Ext4Volume(BytesBlocks(data))
+
+
+GOOD = ("-b", "1024", "-O", "^has_journal,^metadata_csum,^64bit,^dir_index")
+SUPER = 1024
+
+
+def inode_at(number: int) -> int:
+    """The byte where an inode is, by debugfs, which reads the same volume."""
+    with tempfile.NamedTemporaryFile() as stream:
+        stream.write(volume(*GOOD))
+        stream.flush()
+        line = [tool("debugfs"), "-R", f"imap <{number}>", stream.name]
+        said = subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout
+    found = re.search(r"located at block (\d+), offset 0x([0-9a-f]+)", said)
+    assert found is not None, said
+    return int(found[1]) * 1024 + int(found[2], 16)
+
+
+def number_of(path: str) -> int:
+    with tempfile.NamedTemporaryFile() as stream:
+        stream.write(volume(*GOOD))
+        stream.flush()
+        line = [tool("debugfs"), "-R", f"stat /{path}", stream.name]
+        said = subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout
+    found = re.search(r"Inode: (\d+)", said)
+    assert found is not None, said
+    return int(found[1])
+
+
+def entry_of(name: bytes) -> int:
+    """Where the directory entry of a name is: inode (4 bytes), length (2), length of the name, type, the name."""
+    data = volume(*GOOD)
+    at = -1
+    while True:
+        at = data.index(name, at + 1)
+        if data[at - 2] == len(name) and data[at - 1] in {1, 2}:
+            return at - 8
+
+
+ROOT = 2
+# Offsets in a superblock, an inode (i_mode 0, i_size_lo 4, i_flags 32, i_block 40) and an extent header (eh_magic 0,
+# eh_entries 2, eh_depth 6; the first extent from 12 on: ee_block, ee_len, ee_start_hi, ee_start_lo).
+LIES: dict[str, tuple[Callable[[], tuple[int, bytes]], type[FormatError], str]] = {
+    "a journal to replay": (lambda: (SUPER + 96, b"\x46\x02"), UnsupportedError, "the journal has to be replayed"),
+    "blocks of 2^17 bytes": (lambda: (SUPER + 24, b"\x07"), FormatError, r"blocks of 2\^17 bytes"),
+    "no inodes in a group": (lambda: (SUPER + 40, bytes(4)), FormatError, "out of range"),
+    "2^32 inodes in a group": (lambda: (SUPER + 40, b"\xff" * 4), FormatError, "out of range"),
+    "inodes of 64 bytes": (lambda: (SUPER + 88, b"\x40\0"), FormatError, "out of range"),
+    "no inodes": (lambda: (SUPER, bytes(4)), FormatError, "inode 2 of 0"),
+    "a root that is a file": (lambda: (inode_at(ROOT), b"\xa4\x81"), FormatError, "is no directory"),
+    "a folder of 2^31 bytes": (lambda: (inode_at(ROOT) + 4, b"\0\0\0\x80"), LimitExceededError, "more than are read here"),
+    "a folder without extents": (lambda: (inode_at(ROOT) + 32, bytes(4)), UnsupportedError, "without extents"),
+    "a tree that is none": (lambda: (inode_at(ROOT) + 40, b"\0\0"), FormatError, "a damaged extent tree"),
+    "more extents than fit": (lambda: (inode_at(ROOT) + 42, b"\x05\0"), FormatError, "a damaged extent tree"),
+    "a tree of 6 levels": (lambda: (inode_at(ROOT) + 46, b"\x06\0"), FormatError, "a damaged extent tree"),
+    "a block beyond the end": (lambda: (inode_at(ROOT) + 60, b"\xff" * 4), FormatError, "is beyond the end"),
+    "an entry of 4 bytes": (lambda: (entry_of(b"grub.cfg") + 4, b"\x04\0"), FormatError, "a damaged entry at byte"),
+    "an entry of 13 bytes": (lambda: (entry_of(b"grub.cfg") + 4, b"\x0d\0"), FormatError, "a damaged entry at byte"),
+    "an entry beyond the folder": (lambda: (entry_of(b"grub.cfg") + 4, b"\xfc\xff"), FormatError, "a damaged entry at byte"),
+    "a name beyond its entry": (lambda: (entry_of(b"grub.cfg") + 6, b"\xff"), FormatError, "a damaged entry at byte"),
+    "a name of nothing": (lambda: (entry_of(b"grub.cfg") + 6, b"\0"), FormatError, "the name '' is none"),
+    "a name with a slash": (lambda: (entry_of(b"grub.cfg") + 8, b"gr/b"), FormatError, "the name 'gr/b.cfg' is none"),
+    "an inode that there is not": (lambda: (entry_of(b"grub.cfg"), b"\xff\xff\0\0"), FormatError, "inode 65535 of"),
+    "a folder that is there twice": (
+        lambda: (entry_of(b"many"), number_of("folder").to_bytes(4, "little")), FormatError, "there twice"),
+    "a folder that holds the root": (lambda: (entry_of(b"below"), b"\x02\0\0\0"), FormatError, "there twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_lie_is_one_error_that_says_where(name: str) -> None:
+    change, kind, message = LIES[name]
+    place, content = change()
+    good = volume(*GOOD)
+    with pytest.raises(FormatError, match=message) as caught:
+        Ext4Volume(BytesBlocks(good[:place] + content + good[place + len(content) :])).files()
+    assert type(caught.value) is kind
+    assert caught.value.offset is not None or caught.value.path is not None
+
+
+def test_descriptors_of_a_size_that_does_not_exist_are_refused() -> None:
+    # s_desc_size counts with the feature 64bit alone.
+    good = volume("-O", "64bit,^has_journal,^metadata_csum")
+    for size in (16, 2048):
+        with pytest.raises(FormatError, match=f"group descriptors of {size} bytes"):
+            Ext4Volume(BytesBlocks(good[: SUPER + 254] + size.to_bytes(2, "little") + good[SUPER + 256 :]))
+
+
+def test_a_file_in_many_pieces_has_a_tree_of_extents(tmp_path: Path) -> None:
+    """Every second block of a file taken out: the extents no longer fit into the inode, and the holes are zeros."""
+    path = tmp_path / "volume"
+    path.write_bytes(volume(*GOOD))
+    blocks = 293  # of 1024 bytes; folder/below/file has 300,000
+    commands = "".join(f"punch folder/below/file {block} {block}\n" for block in range(1, blocks, 2))
+    words = [tool("debugfs"), "-w", "-f", "-", str(path)]
+    subprocess.run(words, check=True, capture_output=True, input=commands.encode(), timeout=60)
+    read = Ext4Volume(BytesBlocks(path.read_bytes()))
+    file = next(file for file in read.files() if file.path == "folder/below/file")
+    expected = bytearray(FILES["folder/below/file"])
+    for block in range(1, blocks, 2):
+        expected[block * 1024 : (block + 1) * 1024] = bytes(len(expected[block * 1024 : (block + 1) * 1024]))
+    assert read.read(file) == bytes(expected)
+    limited = Ext4Volume(BytesBlocks(path.read_bytes()), limits=Limits(items=20))
+    with pytest.raises(LimitExceededError, match="more than 20 blocks"):
+        limited.read(file)
+
+
+def test_what_was_never_written_is_zeros() -> None:
+    # ee_len above 32768: the blocks are allocated and not initialized.
+    place = inode_at(number_of("grub.cfg")) + 40 + 12 + 4
+    good = volume(*GOOD)
+    assert good[place : place + 2] == b"\1\0"
+    read = Ext4Volume(BytesBlocks(good[:place] + b"\x01\x80" + good[place + 2 :]))
+    file = next(file for file in read.files() if file.path == "grub.cfg")
+    assert read.read(file) == bytes(file.size)
 
 
 @given(st.data())

@@ -147,6 +147,10 @@ LIES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no tables": (lambda good: good[:16] + b"\0" + good[17:], "BPB_NumFATs"),
     "a table of 2^32 sectors": (lambda good: good[:36] + b"\xff" * 4 + good[40:], "BPB_FATSz32"),
     "a table of 1 sector": (lambda good: good[:36] + b"\1\0\0\0" + good[40:], "table of 512 bytes"),
+    "no reserved sectors": (lambda good: good[:14] + b"\0\0" + good[16:], "BPB_RsvdSecCnt"),
+    "two names that differ in case alone": (lambda good: good.replace(b"UPPER   TXT", b"FLATCAR    "), "there twice"),
+    "a name of nothing": (lambda good: good.replace(b"UPPER   TXT", b" " * 11), "the name '' is none"),
+    "a name with a slash": (lambda good: good.replace(b"UPPER   TXT", b"UP/ER   TXT"), "the name 'UP/ER.TXT' is none"),
     "a root outside": (lambda good: good[:44] + b"\xff\xff\xff\x0f" + good[48:], "the chain goes to"),
 }
 
@@ -160,12 +164,138 @@ def test_a_lie_is_one_error_that_says_where(name: str) -> None:
     assert caught.value.path is not None or caught.value.offset is not None
 
 
+def test_the_number_of_clusters_is_what_makes_a_volume_fat32(tmp_path: Path) -> None:
+    # mkfs.vfat makes this with a warning; fatgen103 and GRUB take it for FAT16 by its clusters, Linux by its fields.
+    path = tmp_path / "volume"
+    path.write_bytes(bytes(8 << 20))
+    subprocess.run([tool("mkfs.vfat"), "-F", "32", "-s", "1", path], check=True, capture_output=True, timeout=60)
+    with pytest.raises(FormatError, match="clusters make it FAT16, the fields say otherwise") as caught:
+        FatVolume(BytesBlocks(path.read_bytes()))
+    assert caught.value.path == "BPB.BPB_FATSz16"
+
+
+class Large:
+    """A boot sector at the start of ``size`` bytes that nobody keeps."""
+
+    def __init__(self, boot: bytes, size: int) -> None:
+        self.size = size
+        self._boot = boot
+
+    def read(self, offset: int, length: int) -> bytes:
+        assert offset + length <= len(self._boot)
+        return self._boot[offset : offset + length]
+
+
+def test_a_table_of_32_mib_is_not_read() -> None:
+    boot = bytearray(volume_bytes(32)[:512])
+    struct.pack_into("<I", boot, 32, 1 << 23)
+    struct.pack_into("<I", boot, 36, 1 << 16)
+    with pytest.raises(LimitExceededError, match="the limit is 16777216"):
+        FatVolume(Large(bytes(boot), 512 << 23))
+
+
+def in_root(*entries: bytes) -> bytes:
+    """The FAT16 volume with further entries in its root directory, which lies behind the tables."""
+    good = volume_bytes(16)
+    sector, _, reserved, tables, _, _, _, size = struct.unpack_from("<HBHBHHBH", good, 11)
+    place = (reserved + tables * size) * sector
+    while good[place]:
+        place += 32
+    added = b"".join(entries)
+    return good[:place] + added + good[place + len(added) :]
+
+
+def short(name: bytes, attributes: int = 0x20) -> bytes:
+    return name + bytes([attributes]) + bytes(20)
+
+
+def checksum(name: bytes) -> int:
+    """fatgen103's ChkSum: rotate to the right, add."""
+    value = 0
+    for byte in name:
+        value = (value >> 1 | value << 7) + byte & 0xFF
+    return value
+
+
+def long(text: str, owner: bytes, *, order: int = 0x41, check: int | None = None) -> bytes:
+    """One entry of a long name of up to 13 characters, for the short name ``owner``."""
+    raw = (text + "\0" * (len(text) < 13)).encode("utf-16-le").ljust(26, b"\xff")
+    given = checksum(owner) if check is None else check
+    return bytes([order]) + raw[:10] + bytes([0x0F, 0, given]) + raw[10:22] + bytes(2) + raw[22:]
+
+
+NEW = b"NEW     TXT"
+
+
+@pytest.mark.parametrize(
+    ("entries", "name"),
+    [
+        ([short(NEW)], "NEW.TXT"),
+        ([long("long name", NEW), short(NEW)], "long name"),
+        ([long("of 13 letters", NEW), short(NEW)], "of 13 letters"),
+        ([long("two", NEW, order=0x42), long("other entry  ", NEW, order=1), short(NEW)], "other entry  two"),
+        # Orphans: another file's, a number that is missing, no last one, a deleted entry between.
+        ([long("long name", NEW, check=0), short(NEW)], "NEW.TXT"),
+        ([long("long name", NEW, order=0x42), short(NEW)], "NEW.TXT"),
+        ([long("long name", NEW, order=1), short(NEW)], "NEW.TXT"),
+        ([long("long name", NEW), b"\xe5" + bytes(31), short(NEW)], "NEW.TXT"),
+        # 0x05 stands for 0xE5, which would mean a deleted entry.
+        ([short(b"\x05EW     TXT")], "\\xe5EW.TXT"),
+    ],
+)
+def test_names(entries: list[bytes], name: str) -> None:
+    assert {file.path for file in FatVolume(BytesBlocks(in_root(*entries))).files()} == {*FILES, name}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            [long("x", NEW, order=0x40 | 21)] + [long("x", NEW, order=n) for n in range(20, 0, -1)],
+            "more than 20 entries",
+        ),
+        ([long("a/b", NEW), short(NEW)], "the name 'a/b' is none"),
+        ([long("\0", NEW), short(NEW)], "the name '' is none"),
+        ([long("x", NEW)[:1] + b"\x00\xd8" + long("x", NEW)[3:], short(NEW)], "a long name is not UTF-16"),
+    ],
+)
+def test_names_that_are_none(entries: list[bytes], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
+        FatVolume(BytesBlocks(in_root(*entries))).files()
+
+
+def test_the_label_is_the_root_directorys() -> None:
+    # An entry of that kind in a folder names nothing.
+    data = volume_bytes(16)
+    assert FatVolume(BytesBlocks(data)).label == "EFI-SYSTEM"
+    place = data.index(b"VMLINU~1   ") + 11
+    hidden = FatVolume(BytesBlocks(data[:place] + b"\x08" + data[place + 1 :]))
+    assert "flatcar/vmlinuz-a" not in {file.path for file in hidden.files()}
+    assert hidden.label == "EFI-SYSTEM"
+
+
+def test_a_folder_that_fills_its_clusters_has_no_end_mark(tmp_path: Path) -> None:
+    # 14 files with . and .. are 16 entries: the one cluster of 512 bytes.
+    path, source = tmp_path / "volume", tmp_path / "source"
+    path.write_bytes(volume_bytes(12))
+    source.write_bytes(b"x")
+    subprocess.run([tool("mmd"), "-i", path, "::/FULL"], check=True, timeout=60)
+    names = [f"FULL/S{number:02}" for number in range(14)]
+    for name in names:
+        subprocess.run([tool("mcopy"), "-i", path, source, f"::/{name}"], check=True, timeout=60)
+    volume = FatVolume(BytesBlocks(path.read_bytes()))
+    assert {file.path for file in volume.files()} == {*FILES, *names}
+    assert volume.files() is volume.files()
+
+
 def test_the_limits_are_the_callers() -> None:
     blocks = BytesBlocks(volume_bytes(16))
     with pytest.raises(LimitExceededError, match="more than 3 files"):
         FatVolume(blocks, limits=Limits(fat_files=3)).files()
     with pytest.raises(LimitExceededError, match="deeper than 1"):
         FatVolume(blocks, limits=Limits(depth=1)).files()
+    with pytest.raises(LimitExceededError, match="more than 4 fragments"):
+        FatVolume(blocks, limits=Limits(items=4)).files()
     volume = FatVolume(blocks, limits=Limits(file_size=1000))
     large = next(file for file in volume.files() if file.size > 1000)
     with pytest.raises(LimitExceededError, match="the limit is 1000"):

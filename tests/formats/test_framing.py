@@ -11,7 +11,7 @@ from attrs import evolve
 from benchmarks import hostile
 from measlog import EventLog, Limits
 from measlog.errors import FormatError, LimitExceededError, TruncatedError, UnsupportedError
-from measlog.formats.framing import Filler, Frame, Row, frame_log
+from measlog.formats.framing import Filler, Frame, Row, frame_log, uniform_tail
 
 # Written by hand from the tables of PFP 10.2.1, 10.2.2 and 10.4.5.1.
 SPEC_ID_EVENT = bytes.fromhex(
@@ -333,3 +333,13 @@ def test_hostile_files_end_in_200_megabytes(name: str) -> None:
     found = hostile.cost(hostile.CASES[name])
     assert found.outcome == hostile.CASES[name].outcome
     assert found.megabytes < 200
+
+
+@pytest.mark.parametrize("value", [b"\0", b"\xff"])
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 5000, 300_000])
+def test_where_a_uniform_tail_begins(value: bytes, length: int) -> None:
+    other = b"\xff" if value == b"\0" else b"\0"
+    for start in (b"", b"a", b"a" * 70, other * 3, value + other):
+        assert uniform_tail(start + value * length) == len(start)
+    assert uniform_tail(value * length + b"a") == length + 1
+    assert uniform_tail(b"") == 0

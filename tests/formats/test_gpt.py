@@ -113,6 +113,7 @@ def test_a_lie_is_one_error_that_says_where(name: str) -> None:
         (make_gpt(PARTITIONS, backup={"count": 64}), "backup"),
         (make_gpt(PARTITIONS, backup={"entries_crc": 5}), "backup"),
         (make_gpt(PARTITIONS, backup={"checksum": 5}), "backup.HeaderCRC32"),
+        (make_gpt(PARTITIONS, backup={"other": 2}), "backup.AlternateLBA"),
     ],
 )
 def test_a_backup_that_is_missing_or_differs_is_refused(disk: bytes, place: str) -> None:

@@ -62,6 +62,7 @@ def test_a_real_log_cut_at_every_byte_of_its_first_entries() -> None:
             "entries[0].template_data",
             33,
         ),
+        (b"\x0a\0\0\0" + bytes(20) + b"\x03\0\0\0ima" + bytes(23), TruncatedError, "entries[0].template_data", 31),
         (
             b"\x0a\0\0\0" + bytes(20) + b"\x03\0\0\0ima" + bytes(20) + b"\0\x01\0\0" + bytes(256),
             FormatError,

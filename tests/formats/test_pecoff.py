@@ -133,3 +133,26 @@ def test_changed_headers_are_an_image_or_a_format_error(place: int, change: byte
 def test_a_cut_image_is_refused(cut: int) -> None:
     with pytest.raises(FormatError):
         PeImage.from_bytes(SIGNED[:cut])
+
+
+def test_zeros_behind_the_last_certificate_end_the_table() -> None:
+    # Signing tools fill the table up; a length of 0 followed by anything is none.
+    one = struct.pack("<IHH", 16, 0x0200, 2) + b"8 bytes."
+    for padding, whole in ((bytes(8), True), (bytes(64), True), (bytes(8) + b"\1".ljust(8, b"\0"), False)):
+        data = make_pe([(b".text", b"text")], certificates=one + padding)
+        image = PeImage.from_bytes(data)
+        if whole:
+            assert [found.data for found in image.certificates(data)] == [b"8 bytes."]
+        else:
+            with pytest.raises(FormatError, match=f"dwLength 0 where {len(padding)} bytes are left"):
+                image.certificates(data)
+
+
+@pytest.mark.parametrize("directories", [0, 4, 5, 16])
+def test_an_image_may_have_no_place_for_a_signature(directories: int) -> None:
+    # NumberOfRvaAndSizes may end before the entry of the certificate table, the fifth.
+    data = make_pe([(b".text", b"text")], directories=directories)
+    image = PeImage.from_bytes(data)
+    assert (image.security_entry is None) is (directories < 5)
+    assert image.certificate_table == (0, 0)
+    assert image.certificates(data) == ()

@@ -6,6 +6,8 @@ import hashlib
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from measlog import EventLog
 from measlog.errors import FormatError
@@ -100,3 +102,11 @@ def test_a_log_without_room_for_it() -> None:
     log = EventLog.from_bytes(build_log([event], algorithms=None))
     with pytest.raises(FormatError, match="SHA-1 format"):
         merge_final_events(log, _table(SUCCESS))
+
+
+@given(st.lists(st.sampled_from([b"a", b"b"]), max_size=12), st.lists(st.sampled_from([b"a", b"b"]), max_size=12))
+def test_no_event_is_taken_twice_and_none_is_lost(known: list[bytes], found: list[bytes]) -> None:
+    """What both hold is the longest end of the log that begins the table, here found by trying every length."""
+    both = max(size for size in range(len(found) + 1) if known[len(known) - size :] == found[:size])
+    merged = merge_final_events(_log(*known), _table(*found))
+    assert [event.raw for event in merged][1:] == known + found[both:]

@@ -23,7 +23,6 @@ CLAUSE = "grub/kernel.h"
 MAGIC = 0x676D696D
 
 grub_module_info64 = c.Struct("magic" / c.Int32ul, "padding" / c.Int32ul, "offset" / c.Int64ul, "size" / c.Int64ul)
-grub_module_info32 = c.Struct("magic" / c.Int32ul, "offset" / c.Int32ul, "size" / c.Int32ul)
 grub_module_header = c.Struct("type" / c.Int32ul, "size" / c.Int32ul)
 
 OBJ_TYPE_ELF, OBJ_TYPE_MEMDISK, OBJ_TYPE_CONFIG, OBJ_TYPE_PREFIX = 0, 1, 2, 3

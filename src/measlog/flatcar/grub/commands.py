@@ -18,12 +18,9 @@ from measlog.flatcar.grub.options import Option, parse_options
 from measlog.flatcar.grub.parser import CommandList
 from measlog.flatcar.grub.status import Status
 
-__all__ = ["COMMANDS", "EXTRACTOR", "load_module", "read_lists", "source_file"]
+__all__ = ["COMMANDS", "load_module", "read_lists", "source_file"]
 
 Run = Callable[[Engine, bytes, list[bytes], CommandList | None], int]
-
-EXTRACTOR = frozenset({b"set", b"[", b"test", b"menuentry", b"submenu", b"search"})
-"""What may run inside ``extract_entries_*``."""
 
 _MENUENTRY = (
     Option("class", None, b"class", value=True, repeatable=True),
@@ -307,10 +304,8 @@ def _sleep(engine: Engine, _name: bytes, arguments: list[bytes], _block: Command
     parsed = parse_options(options, arguments, pending=engine.pending)
     if isinstance(parsed, Status):
         return parsed
-    if len(parsed.rest) != 1:
-        return Status.BAD_ARGUMENT
-    _number, end, error = strtoul(parsed.rest[0], 10)
-    return error or (0 if end == len(parsed.rest[0]) else Status.BAD_NUMBER)
+    # What is no number is a sleep of no length.
+    return 0 if len(parsed.rest) == 1 else Status.BAD_ARGUMENT
 
 
 def _gptprio(engine: Engine, _name: bytes, arguments: list[bytes], _block: CommandList | None) -> int:

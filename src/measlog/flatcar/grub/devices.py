@@ -40,9 +40,10 @@ class Devices:
     def __init__(self, machine: Machine, config: bytes | None) -> None:
         self._machine = machine
         self._net = "net" in machine.build.modules
-        self._memdisk = dict(machine.memdisk)
+        memdisk = dict(machine.memdisk)
         if config is not None:
-            self._memdisk.setdefault("grub.cfg", GrubFile(content=config))
+            memdisk.setdefault("grub.cfg", GrubFile(content=config))
+        self._memdisk = _Archive(memdisk, frozenset(), case_sensitive=True)
         self._trees: dict[int, _Tree] = {}
 
     def open(self, name: bytes) -> Device | Status:
@@ -88,18 +89,15 @@ class Devices:
         if isinstance(place, Status):
             return place
         device, path = place
-        if device.disk is None:
-            file = _Tree(self._memdisk, frozenset(), case_sensitive=True).file(path)
-            return Found(file, measured=False) if isinstance(file, GrubFile) else file
         if path[:1] != b"/":
             if _BLOCKS.fullmatch(path):
                 raise UnsupportedError(f"{name!r} names sectors of a disk, whose content is not known")
             return Status.BAD_FILENAME
-        tree = self._tree(device)
+        tree = self._memdisk if device.disk is None else self._tree(device)
         if tree is None:
             return Status.UNKNOWN_FS
         file = tree.file(path)
-        return Found(file, measured=True) if isinstance(file, GrubFile) else file
+        return Found(file, measured=device.disk is not None) if isinstance(file, GrubFile) else file
 
     def look(self, name: bytes, root: bytes | None) -> GrubFile | bool | None:
         """What ``test -e`` finds: a file, True for a folder, None for nothing (commands/test.c, get_fileinfo)."""
@@ -107,10 +105,7 @@ class Devices:
         if isinstance(place, Status):
             return None
         device, path = place
-        if device.disk is None:
-            tree: _Tree | None = _Tree(self._memdisk, frozenset(), case_sensitive=True)
-        else:
-            tree = self._tree(device)
+        tree = self._memdisk if device.disk is None else self._tree(device)
         if tree is None:
             return None
         path = path.rstrip(b"/")
@@ -164,14 +159,7 @@ class _Tree:
             self._parents(key)
 
     def _key(self, path: bytes) -> bytes:
-        kept: list[bytes] = []
-        for piece in path.split(b"/"):
-            if piece == b"..":
-                if kept:
-                    kept.pop()
-            elif piece not in {b"", b"."}:
-                kept.append(piece)
-        key = b"/".join(kept)
+        key = b"/".join(piece for piece in path.split(b"/") if piece)
         return key.lower() if self._fold else key
 
     def _parents(self, key: bytes) -> None:
@@ -181,12 +169,47 @@ class _Tree:
 
     def find(self, path: bytes) -> GrubFile | bool | None:
         """The file, True for a folder, None."""
-        key = self._key(path)
-        return self._files.get(key) or (True if key in self._folders else None)
+        found = self._walk(path)
+        return found if isinstance(found, GrubFile) else True if found is Status.NONE else None
 
     def file(self, path: bytes) -> GrubFile | Status:
         """The file to open."""
-        found = self.find(path)
-        if isinstance(found, GrubFile):
-            return found
-        return Status.BAD_FILE_TYPE if found else Status.FILE_NOT_FOUND
+        return self._walk(path) or Status.BAD_FILE_TYPE
+
+    def _at(self, key: bytes) -> GrubFile | Status:
+        """The file, NONE for a folder, FILE_NOT_FOUND."""
+        return self._files.get(key) or (Status.NONE if key in self._folders else Status.FILE_NOT_FOUND)
+
+    def _walk(self, path: bytes) -> GrubFile | Status:
+        """Step by step: what stands before a slash has to be a folder that is there (fs/fshelp.c)."""
+        here: list[bytes] = []
+        found: GrubFile | Status = Status.NONE
+        for piece in self._key(path).split(b"/"):
+            if isinstance(found, GrubFile):
+                return Status.BAD_FILE_TYPE
+            if piece == b"..":
+                del here[-1:]
+            elif piece != b".":
+                here.append(piece)
+            found = self._at(b"/".join(filter(None, here)))
+            if found is Status.FILE_NOT_FOUND:
+                break
+        return found
+
+
+class _Archive(_Tree):
+    """Files of a tar, whose paths are shortened before anything is looked for (fs/archelp.c); folders cannot be opened."""
+
+    def file(self, path: bytes) -> GrubFile | Status:
+        """The file to open."""
+        found = Status.FILE_NOT_FOUND if path.endswith(b"/") else self._walk(path)
+        return found if isinstance(found, GrubFile) else Status.FILE_NOT_FOUND
+
+    def _walk(self, path: bytes) -> GrubFile | Status:
+        kept: list[bytes] = []
+        for piece in self._key(path).split(b"/"):
+            if piece == b"..":
+                del kept[-1:]
+            elif piece != b".":
+                kept.append(piece)
+        return self._at(b"/".join(filter(None, kept)))

@@ -88,7 +88,6 @@ class Engine:
         self.initrds: list[bytes] = []
         self.runs = 0
         self.scope: Scope | None = None
-        self.extractor = 0
         self.pending = Status.NONE
         self._cache = cache
         self._executing: list[bytes] = []
@@ -320,11 +319,9 @@ class Engine:
 
     def _dispatch(self, name: bytes, arguments: list[bytes], block: CommandList | None) -> int | None:
         """Run a command or a function; None where the name is neither."""
-        from measlog.flatcar.grub.commands import COMMANDS, EXTRACTOR  # noqa: PLC0415  (commands know the engine)
+        from measlog.flatcar.grub.commands import COMMANDS  # noqa: PLC0415  (commands know the engine)
 
         if not self.modules.isdisjoint(COMMAND_MODULES.get(name, ())):
-            if self.extractor and name not in EXTRACTOR:
-                return Status.EXTRACTOR
             run = COMMANDS.get(name)
             if run is None:
                 self.assume(f"{name.decode()} changes nothing that the configuration can see")

@@ -82,11 +82,8 @@ def search_one(engine: Engine, kind: str, key: bytes, variable: bytes | None, hi
 
     def run() -> None:
         cached = engine.search_cache.get((kind, _folded(kind, key)))
-        if cached is not None:
-            if attempt(cached, remember=False):
-                return
-            if not count:
-                del engine.search_cache[kind, _folded(kind, key)]
+        if cached is not None and attempt(cached, remember=False):
+            return
         for hint in hints:
             if not hint:
                 continue

@@ -45,9 +45,7 @@ def gptprio_next(engine: Engine, parsed: Parsed) -> int:
         return Status.INVALID_COMMAND
     if len(parsed.rest) > 1:
         return Status.BAD_ARGUMENT
-    name = parsed.rest[0] if parsed.rest else engine.environment.get(b"root")
-    if name is None:
-        return 0
+    name = parsed.rest[0] if parsed.rest else engine.environment.get(b"root") or b""
     found = engine.devices.open(name.partition(b",")[0])
     if isinstance(found, Status):
         return found

@@ -116,10 +116,8 @@ def _normal(engine: Engine) -> None:
         show_menu(engine, engine.menu, autobooted=False)
 
 
-_RESCUE_WORD = re.compile(rb"""(?:[^ \t'"\\]|\\.|'[^']*'|"(?:[^"\\]|\\.)*")+""")
-_RESCUE_PIECE = re.compile(
-    rb"""'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"|\\(?P<escaped>.)|(?P<plain>[^'"\\]+)"""
-)
+_RESCUE_WORD = re.compile(rb"""(?:[^ \t'"\\]|\\.|'[^']*'|"[^"]*")+""")
+_RESCUE_PIECE = re.compile(rb"""'(?P<single>[^']*)'|"(?P<double>[^"]*)"|\\(?P<escaped>.)|(?P<plain>[^'"\\]+)""")
 _RESCUE_VARIABLE = re.compile(rb"\$(?:\{([A-Za-z0-9_?]+)\}|([A-Za-z0-9_?]+))")
 
 

@@ -63,7 +63,7 @@ def parse_options(
     accept_dash: bool = False,
     at_start: bool = False,
 ) -> Parsed | Status:
-    """What was given, or the status with which GRUB refuses (NONE after ``--help``, which runs nothing either).
+    """What was given, or the status with which GRUB refuses (``pending`` after ``--help``, which runs nothing either).
 
     ``accept_dash`` takes unknown options for arguments; ``at_start`` takes everything after the first argument so.
     ``pending`` is an error that GRUB noted before and has not printed: with one, the first option is refused.
@@ -96,9 +96,7 @@ def parse_options(
                 option = _short(options, letter)
                 if option is None or (option.value and not option.optional):
                     return Status.BAD_ARGUMENT
-                if option in {_HELP, _USAGE}:
-                    return Status.NONE
-                if pending:
+                if pending or option in {_HELP, _USAGE}:
                     return pending
                 give(option, None)
             option = _short(options, letters[-1])
@@ -126,14 +124,11 @@ def parse_options(
                 rest.append(argument)
                 at += 1
                 continue
-        if option in {_HELP, _USAGE}:
-            return Status.NONE
         if option.value and value is None and not option.optional:
             return Status.BAD_ARGUMENT
-        if not option.value and value is not None:
-            # ``--flag=value``: GRUB stores the value of an option that takes none as no value.
-            value = None
-        if pending:
+        if value is not None and not option.value:
+            return Status.BAD_ARGUMENT
+        if pending or option in {_HELP, _USAGE}:
             return pending
         give(option, value)
         at += 1

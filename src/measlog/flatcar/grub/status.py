@@ -37,7 +37,6 @@ class Status(enum.IntEnum):
     NOT_IMPLEMENTED_YET = 24
     MENU = 27
     ACCESS_DENIED = 30
-    EXTRACTOR = 31
     NET_BAD_ADDRESS = 32
     BAD_SIGNATURE = 45
     RECURSION_DEPTH = 47

@@ -177,11 +177,11 @@ def test_a_short_digest_is_shown_whole_and_a_long_one_on_hover() -> None:
 def test_a_log_of_very_many_registers_has_a_summary_that_says_what_it_leaves_out() -> None:
     good = good_log()
     text = b'"<&' * 100
-    events = tuple(replace(SEPARATOR, pcr=number % 24, data=text) for number in range(24 * 60))
+    events = tuple(replace(SEPARATOR, pcr=number % 24, type=5, data=text) for number in range(24 * 60))
     log = EventLog.from_bytes(replace(good, events=events).put_together())
     page = log_html(log)
     assert len(page.encode()) < 1_000_000
-    assert "Further registers are left out for their size." in Seen(page).text or Seen(page).text.count("PCR 23") >= 1
+    assert "Further registers are left out for their size." in Seen(page).text
 
 
 def test_all_places_of_two_histories_are_shown_when_asked_for() -> None:

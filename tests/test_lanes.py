@@ -122,6 +122,20 @@ def test_arrays_that_do_not_fit_are_refused(engine: str) -> None:
         lanes.extend("sha256", states, digests, engine="abacus")
 
 
+@pytest.mark.parametrize("engine", lanes.engines())
+def test_rows_that_are_none_are_refused(engine: str) -> None:
+    rows = np.zeros((4, 32), dtype=np.uint8)
+    for wrong in (rows[0], rows.astype(np.uint16), rows.reshape(2, 2, 32)):
+        with pytest.raises(ValueError, match="uint8 of two dimensions"):
+            lanes.hash_rows("sha256", wrong, engine=engine)
+
+
+def test_an_algorithm_that_this_python_lacks_gives_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "hash_constructor", lambda _: None)
+    with pytest.raises(ValueError, match="this Python cannot compute sm3_256"):
+        lanes.hash_rows("sm3_256", np.zeros((1, 32), dtype=np.uint8))
+
+
 @pytest.mark.parametrize("engine", [e for e in lanes.engines() if e != "hashlib"])
 def test_compiled_lanes_refuse_what_they_could_write_past(engine: str) -> None:
     packed = np.zeros((4, 64), dtype=np.uint8)
@@ -157,7 +171,7 @@ def test_the_environment_chooses_the_engine() -> None:
         assert _engine_said({"MEASLOG_LANES": name}) == name
 
 
-@pytest.mark.parametrize("wrong", ["first", "last", "crossed"])
+@pytest.mark.parametrize("wrong", ["first", "last", "crossed", "rows"])
 def test_an_engine_that_gives_a_wrong_answer_is_not_used(wrong: str) -> None:
     class Broken:
         """The hashlib answers, with one of them spoilt."""
@@ -168,12 +182,14 @@ def test_an_engine_that_gives_a_wrong_answer_is_not_used(wrong: str) -> None:
             lanes.extend(ALGORITHMS[number], states, digests, engine="hashlib")
             if wrong == "crossed":
                 states[[0, 1]] = states[[1, 0]]
-            elif number == 3:
+            elif number == 3 and wrong != "rows":
                 states[0 if wrong == "first" else -1, 5] ^= 1
 
         @staticmethod
         def hash_rows(_: str, number: int, out: np.ndarray, rows: np.ndarray, prefix: bytes) -> None:
             out[:] = lanes.hash_rows(ALGORITHMS[number], rows, prefix=prefix, engine="hashlib")
+            if wrong == "rows":
+                out[-1, -1] ^= 0x80
 
     assert not lanes._sound(Broken(), "broken")
 

@@ -158,6 +158,8 @@ USAGE: tuple[tuple[str, ...], ...] = (
     ("verify", "--log", "b", "--ak", "c", "--nonce", "00", "--manifest", "m", "--manifest-key", "k"),
     ("verify", "a", "--nonce", "00", "--manifest", "m", "--manifest-key", "k", "--bank", "md5"),
     ("verify", "a", "--nonce", "00", "--manifest", "m", "--manifest-key", "k", "--min-version", "-1"),
+    ("verify", "a", "--nonce", "00", "--manifest", "m", "--manifest-key", "k", "--ak-chain", "c"),
+    ("verify", "a", "--nonce", "00", "--manifest", "m", "--manifest-key", "k", "--ak-roots", "r"),
     ("manifest",),
     ("manifest", "nonsense"),
     ("manifest", "build", "a"),

@@ -105,6 +105,7 @@ def test_what_is_no_ima_log(measlog: Runner, folder: Path, tmp_path: Path) -> No
         assert str(tmp_path / "log") in done.err
     (tmp_path / "log").write_bytes(b"")
     assert measlog("ima", tmp_path / "log", "--json").document["log"]["entries"] == 0
+    assert "register" not in measlog("ima", tmp_path / "log").out
 
 
 def test_the_violation_is_counted(measlog: Runner, tmp_path: Path) -> None:

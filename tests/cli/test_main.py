@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from measlog.cli import app
 from measlog.cli.errors import InputError
 from measlog.cli.files import read, write
 from measlog.cli.main import main
+from measlog.cli.progress import working
+from measlog.cli.spread import _spread
 from tests.cli.command import SCHEMAS, Runner
 
 MEASLOG = [sys.executable, "-m", "measlog"]
@@ -123,6 +126,59 @@ def test_too_much_is_one_line(
     done = measlog("show", log)
     assert done.status == 3
     assert done.err.count("\n") == 1
+
+
+def test_a_system_that_fails_is_told_apart_from_standard_output(
+    measlog: Runner, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    for failed, said in (
+        (OSError(5, "Input/output error", "/dev/sr0"), "/dev/sr0: Input/output error"),
+        (OSError(28, "No space left on device"), "standard output: No space left on device"),
+    ):
+
+        def broken(_: object, error: OSError = failed) -> None:
+            raise error
+
+        monkeypatch.setattr("measlog.cli.show.read_log", broken)
+        done = measlog("show", log)
+        assert (done.status, done.err) == (3, f"measlog: {said}\n")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_long_work_shows_a_sign_of_life_on_a_terminal_alone(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with working("reading \x1b[31mimage") as progress:
+        assert (progress is not None) == terminal
+        if progress is not None:
+            progress(1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "\x1b[31mimage" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-m", "a", "b", "x"], ["-m", "a", "-m", "b", "x"]),
+        (["x", "-m", "a", "b"], ["x", "-m", "a", "-m", "b"]),
+        (["-m", "a", "b"], ["-m", "a", "b"]),
+        # What follows "--" is an argument, whatever it looks like.
+        (["-m", "a", "b", "--", "x"], ["-m", "a", "-m", "b", "--", "x"]),
+        (["-m", "a", "--", "b"], ["-m", "a", "--", "b"]),
+        (["-m", "a", "-o", "b", "x"], ["-m", "a", "-o", "b", "x"]),
+        (["-m", "a", "--flag", "x"], ["-m", "a", "--flag", "x"]),
+    ],
+)
+def test_an_option_that_is_repeatable_takes_several_words(words: list[str], expected: list[str]) -> None:
+    options = [click.Option(["-m"], multiple=True), click.Option(["-o"]), click.Option(["--flag"], is_flag=True)]
+    assert _spread(words, [*options, click.Argument(["x"])]) == expected
+
+
+def test_where_a_command_takes_any_number_of_arguments_words_stay_what_they_are() -> None:
+    any_number = [click.Option(["-m"], multiple=True), click.Argument(["x"], nargs=-1)]
+    assert _spread(["-m", "a", "b"], any_number) == ["-m", "a", "b"]
 
 
 def test_every_command_has_help_with_an_example(measlog: Runner) -> None:

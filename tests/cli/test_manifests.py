@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_what_an_update_changes_in_words_and_registers(
     other = measlog("manifest", "show", new, "--json").document["manifest"]["components"]
     assert bool(kernels) == ([c for c in same if c["role"] == "kernel"] != [c for c in other if c["role"] == "kernel"])
     assert done.status == (1 if done.document["changes"] else 0)
+
+
+def test_what_changes_is_a_table(measlog: Runner, signed: Path, tmp_path: Path) -> None:
+    document = measlog("manifest", "show", signed, "--json").document["manifest"]
+    document["grub"]["config"] += "set debug=1\n"
+    (tmp_path / "new.json").write_text(json.dumps(document))
+    done = measlog("manifest", "diff", signed, tmp_path / "new.json")
+    assert done.status == 1
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["register", "what", "change"]
+    assert any(line.startswith("4, 8") for line in lines[1:])
+    assert len(lines) - 1 == len(
+        measlog("manifest", "diff", signed, tmp_path / "new.json", "--json").document["changes"]
+    )
 
 
 def test_the_obsolete_policy_is_judged_value_by_value(measlog: Runner, signed: Path, key: Path, tmp_path: Path) -> None:

@@ -194,6 +194,26 @@ def test_what_is_not_known_is_not_sealed_to(measlog: Runner, release: tuple[str,
     assert not (tmp_path / "out").exists()
 
 
+def test_where_no_boot_is_predicted_nothing_is_written(
+    measlog: Runner, release: tuple[str, ...], tmp_path: Path
+) -> None:
+    # An installation starts from slot A. A policy over nothing would be one that any boot keeps.
+    for form in ((), *(("--format", form, "-o", tmp_path / "out") for form in ("json", "clevis", "pcrlock", "tpm2"))):
+        done = measlog("predict", *release, "--slot", "b", "--first-boot", *form)
+        assert (done.status, done.out) == (3, "")
+        assert done.err == f"measlog: {release[0]}: no boot of this kind is predicted\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prediction_of_another_bank_is_no_agreement(
+    measlog: Runner, good: Path, release: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "boots.json").write_text(measlog("predict", *release, *CHOSEN, "--json").out)
+    done = measlog("diff", good / "binary_bios_measurements", tmp_path / "boots.json", "--bank", "sha384")
+    assert (done.status, done.out) == (3, "")
+    assert "nothing is predicted of the bank sha384" in done.err
+
+
 def test_a_log_has_no_difference_to_itself_nor_to_its_prediction(
     measlog: Runner, release: tuple[str, ...], good: Path, tmp_path: Path
 ) -> None:

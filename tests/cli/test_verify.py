@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import Outcome, Runner
+from tests.evidence.test_trust import AK_USAGE, Authority, pem
 from tests.reference.test_manifest import make_manifest
 
 
@@ -228,6 +229,42 @@ def test_a_baseline_covers_what_no_release_decides(machine: Machine, tmp_path: P
     assert not (tmp_path / "never").exists()
     (tmp_path / "bad").write_text("{}")
     assert machine.verify(baseline=tmp_path / "bad").status == 3
+
+
+def test_a_baseline_on_standard_output_stands_there_alone(machine: Machine) -> None:
+    sample = f"{machine.good}={(machine.good / 'nonce.txt').read_text().strip()}"
+    done = machine.measlog("baseline", "learn", sample, "-o", "-")
+    assert done.status == 0
+    assert json.loads(done.out)["samples"] == 1
+
+
+def test_a_folder_that_is_none_is_named(machine: Machine, tmp_path: Path) -> None:
+    for folder, said in ((tmp_path / "missing", "No such file"), (machine.good / "quote.msg", "is not a folder")):
+        done = machine.verify(folder)
+        assert (done.status, done.out) == (3, "")
+        assert done.err.startswith(f"measlog: {folder}: {said}")
+
+
+def test_certificates_of_the_attestation_key(machine: Machine, tmp_path: Path) -> None:
+    authority = Authority()
+    ak = (machine.good / "ak.pub").read_bytes()
+    files = {
+        "chain": pem(authority.certify(ak, usage=AK_USAGE), authority.middle),
+        "of another": pem(authority.certify((machine.good / "ak.pub").read_bytes()), authority.middle),
+        "roots": pem(authority.root),
+        "other roots": pem(Authority().root),
+        "none": b"no certificate",
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    done = machine.verify(None, "--json", ak_chain=tmp_path / "chain", ak_roots=tmp_path / "roots")
+    assert (done.status, done.err) == (0, "")
+    assert done.document["ak"]["trust"] == "chain"
+    for chain, roots in (("chain", "other roots"), ("of another", "roots"), ("none", "roots"), ("chain", "none")):
+        done = machine.verify(ak_chain=tmp_path / chain, ak_roots=tmp_path / roots)
+        assert (done.status, done.out) == (3, "")
+        blamed = tmp_path / ("none" if "none" in {chain, roots} else chain)
+        assert done.err.startswith(f"measlog: {blamed}: ")
 
 
 def test_a_manifest_that_cannot_be_used_is_refused(machine: Machine, tmp_path: Path) -> None:

@@ -211,10 +211,12 @@ def test_certificates_that_cryptography_reads_by_half_are_an_error(authority: Au
 
 
 def test_what_is_no_certificate_is_an_error(authority: Authority) -> None:
-    with pytest.raises(FormatError):
-        verify_ak_certificate(AK, b"no PEM", pem(authority.root))
-    with pytest.raises(FormatError):
-        verify_ak_certificate(AK, pem(authority.root), b"")
+    # A key, and a certificate in DER, are what is given by mistake.
+    for wrong in (b"no PEM", b"", (CAPTURE / "ak.pub").read_bytes(), (CAPTURE / "ek.crt").read_bytes()):
+        with pytest.raises(FormatError, match="chain of the AK cannot be read: no certificate in PEM"):
+            verify_ak_certificate(AK, wrong, pem(authority.root))
+        with pytest.raises(FormatError, match="the roots cannot be read: no certificate in PEM"):
+            verify_ak_certificate(AK, pem(authority.certify(AK, usage=AK_USAGE)), wrong)
 
 
 def test_the_certificate_of_the_captures_ek() -> None:

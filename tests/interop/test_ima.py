@@ -18,6 +18,7 @@ from measlog.formats.pfp import LogEvent, build_log
 from measlog.formats.tpm2 import parse_pcr_file
 from measlog.interop.ima import TEMPLATES as BUILT_IN
 from measlog.interop.ima import FileDigest, ImaLog
+from measlog.interop.ima.entry import extended_digest
 from measlog.limits import Limits
 from measlog.registry import EventType
 from tests.conftest import FIXTURES, shared_path
@@ -340,6 +341,26 @@ def test_registers_and_banks_that_do_not_exist_are_refused() -> None:
     for wrong in ({"banks": ("md5",)}, {"extends": {"sha256": "guessed"}}, {"template_hash": "md5"}):
         with pytest.raises(ValueError, match=r"called md5|guessed"):
             ImaLog.from_bytes(BINARY, **wrong)
+
+
+def test_a_bank_that_this_python_lacks_is_refused_and_an_entry_of_it_never_matches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # OpenSSL may be built without SM3; nothing may then pass because nothing was compared.
+    monkeypatch.setattr("measlog.interop.ima.log.hash_constructor", lambda _: None)
+    with pytest.raises(ReplayError, match="this Python cannot compute sha256"):
+        ImaLog.from_bytes(BINARY).replay("sha256")
+    monkeypatch.setattr("measlog.interop.ima.entry.hash_constructor", lambda _: None)
+    log = ImaLog.from_bytes(BINARY)
+    assert {one.check() for one in log} == {"not_computable"}
+    with pytest.raises(ReplayError, match="this Python cannot compute sha256"):
+        extended_digest("sha256", "hashed", b"", violation=False)
+
+
+def test_an_ascii_log_of_a_named_hash_has_hashes_of_its_size() -> None:
+    assert len(ImaLog.from_ascii(ASCII, template_hash="sha1")) == len(ImaLog.from_ascii(ASCII))
+    with pytest.raises(FormatError, match="a template hash of 20 bytes, sha256 has 32"):
+        ImaLog.from_ascii(ASCII, template_hash="sha256")
 
 
 def test_ascii_logs_have_bounds() -> None:

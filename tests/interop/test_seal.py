@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from measlog.errors import PolicyError
 from measlog.flatcar.boot import PredictedBoot, predict
 from measlog.interop import seal
+from measlog.interop.seal import policy
 from tests.flatcar.grub.manifests import manifest
 from tests.interop.swtpm import SoftwareTpm, software_tpm
 
@@ -236,6 +237,58 @@ def test_pcrsig_takes_rsa_keys_alone() -> None:
     for pem in (curve, b"", b"-----BEGIN PRIVATE KEY-----\n"):
         with pytest.raises(PolicyError):
             seal.SigningKey.from_pem(pem)
+
+
+SM3 = state(values_of(8), "sm3_256")
+REFUSED: dict[str, tuple[Callable[[], object], str]] = {
+    "clevis, nothing": (lambda: seal.clevis_config([]), "no state to seal to"),
+    "cryptenroll, nothing": (lambda: seal.cryptenroll_arguments([]), "no state to seal to"),
+    # systemd-cryptenroll(1) knows SHA-1 and the three of SHA-2
+    "cryptenroll, SM3": (lambda: seal.cryptenroll_arguments([SM3]), "systemd-cryptenroll has no bank sm3_256"),
+    "tpm2, nothing": (lambda: seal.tpm2_policy([]), "no state to seal to"),
+    "tpm2, MD5": (lambda: seal.tpm2_policy([state(values_of(8))], "md5"), "the policy hash 'md5' cannot be computed"),
+    "an unheard of bank": (lambda: state(values_of(8), "md5"), "bank 'md5' is not known"),
+    # TPM 2.0 Library, part 3, TPM2_PolicyOR: two to eight digests, of the policy's own algorithm
+    "an OR over one": (lambda: policy.policy_or([bytes(32)]), "PolicyOR takes 2 to 8 branches, not 1"),
+    "an OR over nine": (lambda: policy.policy_or([bytes(32)] * 9), "PolicyOR takes 2 to 8 branches, not 9"),
+    "an OR of two kinds": (lambda: policy.policy_or([bytes(32), bytes(20)]), "a branch is no sha256 digest"),
+    "an OR by MD5": (lambda: policy.policy_or([bytes(16)] * 2, "md5"), "a branch is no md5 digest"),
+    "a tree of nothing": (lambda: policy.policy_tree([]), "no branch"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_seal_to_nothing_or_never_open_is_refused(name: str) -> None:
+    make, message = REFUSED[name]
+    with pytest.raises(PolicyError, match=message):
+        make()
+
+
+def test_pcrsig_signs_nothing_and_no_bank_that_systemd_does_not_read() -> None:
+    key = seal.SigningKey(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    with pytest.raises(PolicyError, match="no state to sign"):
+        seal.pcrsig([], key)
+    with pytest.raises(PolicyError, match="policies over the bank sm3_256 are not signed"):
+        seal.pcrsig([SM3], key)
+    with pytest.raises(PolicyError, match="signed with an RSA key"):
+        seal.SigningKey(ec.generate_private_key(ec.SECP256R1()))  # type: ignore[arg-type]
+
+
+def test_pcrlock_components_are_of_banks_that_it_takes_and_never_empty(boots: list[PredictedBoot]) -> None:
+    for banks in ((), ("sha256", "sm3_256")):
+        with pytest.raises(PolicyError, match="systemd-pcrlock does not take the banks"):
+            seal.pcrlock_components(boots, PCRS, banks=banks)
+    # A component without records is in every log.
+    silent = attrs.evolve(boots[0], events=tuple(e for e in boots[0].events if e.pcr != 8))
+    with pytest.raises(PolicyError, match=r"no event in the registers \[8\]"):
+        seal.pcrlock_components([silent], (8,))
+
+
+def test_boots_that_are_called_the_same_have_files_of_their_own(boots: list[PredictedBoot]) -> None:
+    named = [attrs.evolve(boot, name="Slot A!") for boot in boots[:2]]
+    files = seal.pcrlock_components(named, PCRS)
+    assert list(files) == [f"600-flatcar-boot.pcrlock.d/{name}.pcrlock" for name in ("slot-a", "slot-a-1")]
+    assert sorted(files.values()) == sorted(seal.pcrlock_components(boots[:2], PCRS).values())
 
 
 def test_pcrlock_components_carry_the_events(boots: list[PredictedBoot]) -> None:

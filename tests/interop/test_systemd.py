@@ -15,9 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from measlog import EventLog
 from measlog.errors import FormatError, LimitExceededError, TruncatedError, UnsupportedError
 from measlog.interop.pcrlock import (
     PcrlockRecord,
+    cel_documents,
     read_component,
     read_components,
     write_component,
@@ -46,18 +48,20 @@ def test_real_logs(name: str) -> None:
     assert write_userspace_log(records) == data
 
 
+_NVPCR = {
+    "nv_index": 0x01D10200,
+    "digests": [{"hashAlg": "sha256", "digest": hashlib.sha256(b"product-id:missing").hexdigest()}],
+    "content_type": "systemd",
+    "content": {"nvIndexName": "hardware", "string": "product-id:missing", "eventType": "product-id"},
+}
+NVPCR = b"\x1e" + json.dumps(_NVPCR, separators=(",", ":")).encode() + b"\n"
+
+
 def test_an_nvpcr_has_an_index_and_no_register_of_a_quote() -> None:
     # TCG CEL-JSON names the index nv_index; systemd's content has the NvPCR's name (docs/TPM2_PCR_MEASUREMENTS.md).
-    line = {
-        "nv_index": 0x01D10200,
-        "digests": [{"hashAlg": "sha256", "digest": hashlib.sha256(b"product-id:missing").hexdigest()}],
-        "content_type": "systemd",
-        "content": {"nvIndexName": "hardware", "string": "product-id:missing", "eventType": "product-id"},
-    }
-    data = b"\x1e" + json.dumps(line, separators=(",", ":")).encode() + b"\n"
-    (record,) = read_userspace_log(data)
+    (record,) = read_userspace_log(NVPCR)
     assert (record.nv_index, record.register.kind, record.text) == (0x01D10200, "none", "product-id:missing")
-    assert write_userspace_log([record]) == data
+    assert write_userspace_log([record]) == NVPCR
 
 
 _hashed = st.sampled_from(["sha1", "sha256", "sha384", "sha512", "sm3_256", "sha3_256"])
@@ -299,3 +303,26 @@ def test_a_folder_of_components() -> None:
     ):
         with pytest.raises(FormatError, match=message):
             read_components(files)
+
+
+@pytest.mark.parametrize("name", UNIFIED)
+def test_both_logs_as_one_list_replay_to_what_the_tpm_reported(name: str) -> None:
+    log = EventLog.from_bytes((FIXTURES / name / "binary_bios_measurements").read_bytes())
+    records = read_userspace_log((FIXTURES / name / "tpm2-measure.log").read_bytes())
+    found = cel_documents(log, records)
+    assert [one["recnum"] for one in found] == list(range(1, len(found) + 1))
+    assert {one["content_type"] for one in found} == {"pcclient_std", "systemd"}
+    assert not [one for one in found if one["content"].get("event_type") == "EV_NO_ACTION"]
+    reported = json.loads((FIXTURES / name / "pcrs.json").read_text())["sha256"]
+    for pcr in (4, 7, 9, 11):
+        value = bytes(32)
+        for one in found:
+            if one["pcr"] == pcr:
+                (digest,) = (d["digest"] for d in one["digests"] if d["hashAlg"] == "sha256")
+                value = hashlib.sha256(value + bytes.fromhex(digest)).digest()
+        assert value.hex() == reported[str(pcr)], pcr
+
+
+def test_a_record_of_an_nvpcr_is_in_no_list_of_registers() -> None:
+    log = EventLog.from_bytes((FIXTURES / "uki" / "binary_bios_measurements").read_bytes())
+    assert cel_documents(log, read_userspace_log(NVPCR)) == cel_documents(log)

@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from measlog import EventLog
+from measlog.formats.cursor import Cursor
 from measlog.formats.pfp import LogEvent, build_log
 from measlog.interop.efivar import format_path
 from measlog.interop.tpm2tools import DevicePaths, to_yaml
 from measlog.interop.yamltext import Hex, dump
 from measlog.records import DevicePath
+from measlog.records.device_path import read_path
 from tests.conftest import shared_path
 from tests.records.logs import log_id, own_logs, shared_logs
 
@@ -222,3 +224,43 @@ def test_paths_of_efivar() -> None:
     assert format_path(path.nodes, "efivar37") == "PciRoot(0x0)/Pci(0x1f,0x2)/Sata(1,65535,0)/File(\\a.efi)"
     # A device path that efivar prints in no way of its own
     assert format_path(DevicePath.from_text("Vlan(3)").nodes, "efivar37") == "Vlan(3)"
+
+
+@pytest.mark.parametrize("kind", [0, 3])
+def test_a_disk_without_a_signature_of_a_known_kind(kind: int) -> None:
+    # UEFI 2.10, 10.3.5.1: type 1 is MBR, 2 is GPT; libefivar prints the number and the raw bytes of any other.
+    node = f"04012a00 02000000 0008000000000000 0010000000000000 {'78563412' * 4} 01 {kind:02x} 7fff0400"
+    path = read_path(Cursor(bytes.fromhex(node)))
+    assert format_path(path.nodes, "efivar39") == f"HD(2,{kind},{'78563412' * 4},0x800,0x1000)"
+
+
+def test_a_disk_with_a_master_boot_record() -> None:
+    node = "04012a00 02000000 0008000000000000 0010000000000000 78563412 000000000000000000000000 01 01 7fff0400"
+    path = read_path(Cursor(bytes.fromhex(node)))
+    assert format_path(path.nodes, "efivar39") == "HD(2,MBR,0x12345678,0x800,0x1000)"
+
+
+def test_documents_that_the_tool_does_not_print_are_refused() -> None:
+    log = _log("event-postcode")
+    with pytest.raises(ValueError, match="there is no version 3 of this document"):
+        to_yaml(log, version=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no form of device paths is called efivar38"):
+        to_yaml(log, device_paths="efivar38")  # type: ignore[arg-type]
+
+
+def test_an_event_without_data_has_none_in_the_document() -> None:
+    digests = {"sha256": bytes(32)}
+    log = EventLog.from_bytes(build_log([LogEvent(4, 5, digests, b"")], algorithms=["sha256"]))
+    (event,) = _load(to_yaml(log))["events"][1:]
+    assert (event["EventSize"], "Event" in event) == (0, False)
+
+
+def test_only_texts_numbers_and_collections_have_a_form() -> None:
+    for value in (1.5, b"x", object(), True):
+        with pytest.raises(TypeError, match="no YAML form for"):
+            dump({"a": value})
+
+
+def test_half_a_character_is_replaced() -> None:
+    # UTF-16 text of a log may hold unpaired surrogates, which no YAML reader takes; U+FFFD stands for them.
+    assert _load(dump({"a": "x\ud800y"})) == {"a": "x\ufffdy"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from measlog.errors import FormatError, UnsupportedError
 from measlog.formats.cursor import Cursor
+from measlog.limits import Limits
 from measlog.records import DevicePath, DevicePathNode
 from measlog.records.device_path import read_path
 from measlog.records.device_path_nodes import KINDS, build_node
@@ -72,6 +73,11 @@ ROWS: list[tuple[str, str, str]] = [
         "10.3.4.12",
         "030d3c00 fe80" + "00" * 13 + "01 fe80" + "00" * 13 + "02 0000 0000 0600 02 40 fe80" + "00" * 13 + "03",
         "IPv6(fe80::2,TCP,StatefulAutoConfigure,fe80::1,0x40,fe80::3)",
+    ),
+    (
+        "10.3.4.12 short",
+        "030d2b00 fe80" + "00" * 13 + "01 fe80" + "00" * 13 + "02 0000 0000 1100 00",
+        "IPv6(fe80::2,UDP,Static,fe80::1)",
     ),
     ("10.3.4.13", "03140600 6400", "Vlan(100)"),
     (
@@ -182,6 +188,7 @@ OTHER: list[tuple[str, str]] = [
     ("Path(3,17,04)", "03110500 04"),
     ("Acpi(PNP0A03,0x0)", "02010c00 d041030a 00000000"),
     ('BBS(HD,"d")', "05010a00 0200 0000 6400"),
+    ("Nobody(1)", "04041800 4e00 6f00 6200 6f00 6400 7900 2800 3100 2900 0000"),
     ("\\EFI(1)", "04041200 5c00 4500 4600 4900 2800 3100 2900 0000"),
 ]
 
@@ -207,6 +214,18 @@ ODD: list[tuple[str, str]] = [
     ("bytes after the NUL", "04040a00 61000000 6200"),
     ("too short", "01010500 02"),
     ("too long", "01010700 02 1f 00"),
+    # Numbers that the tables of 10.3.4 give no meaning
+    ("third channel", "03010800 02 00 0000"),
+    ("third device of a channel", "03010800 00 02 0000"),
+    ("IPv4 of an origin unheard of", "030c1300 00000000 0a000001 0000 0000 0600 02"),
+    ("IPv6 of an origin unheard of", "030d2b00" + "00" * 32 + "0000 0000 0600 03"),
+    ("parity unheard of", "030e1300 00000000 00c2010000000000 08 06 01"),
+    ("stop bits unheard of", "030e1300 00000000 00c2010000000000 08 01 04"),
+    ("topology told in three bytes", "03161800 1234567890abcdef 0000000000000001 0300 0000"),
+    ("name servers of a third family", "031f1500 02 0a000001" + "00" * 12),
+    ("no name server", "031f0500 00"),
+    ("serial number of an odd size", "03100b00 0100 8680 3412 41"),
+    ("text without its NUL", "05010a00 0200 0100 6469"),
     ("quote in a serial number", "03100c00 0100 8680 3412 2200"),
     ("unknown", "06010600 0102"),
     ("end with data", "7fff0600 0102"),
@@ -243,6 +262,13 @@ BAD = [
     "Dns(1.2.3.4,::1)",
     "Ata(Primary,Nobody,0)",
     "NVMe(0x1,00)",
+    "iSCSI(n,0x1,0x0000000000000001,None,None,None,UDP)",
+    "UsbWwid(0x8086,0x1234,0x1,A)",
+    "VenPcAnsi(1)",
+    f"VenHw({GUID},00,00)",
+    f"Infiniband(0x1,{GUID[:-1]},0x2,0x3,0x4)",
+    'BBS(HD,"d",1,2)',
+    'BBS(HD,"d"d,1)',
     "Pci(0,1",
     "Pci)0,1(",
     "MAC(0011,0x1,2)",
@@ -268,6 +294,19 @@ def test_kinds_without_a_name_have_no_fields() -> None:
     with pytest.raises(UnsupportedError):
         node.fields  # noqa: B018
     assert DevicePathNode(type=4, subtype=1).name == "HardDrive"
+
+
+def test_a_path_ends_with_its_end_node() -> None:
+    # UEFI 2.10, 10.3.1: what follows End Entire would be a second path to one reader and nothing to another.
+    with pytest.raises(
+        FormatError, match=r"10 bytes follow the end of the path.*nodes\[0\]|nodes\[0\].*10 bytes follow"
+    ):
+        read_path(Cursor(_hex(END + "01010600 021f" + END)))
+
+
+def test_more_nodes_than_the_limit_are_refused() -> None:
+    with pytest.raises(FormatError, match="more than 2 nodes"):
+        read_path(Cursor(_hex("01010600 021f") * 2 + _hex(END), limits=Limits(items=2)))
 
 
 @given(st.text(max_size=60))

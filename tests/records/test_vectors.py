@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from measlog.errors import FormatError
 from measlog.limits import Limits
 from measlog.records import (
     Absent,
@@ -32,20 +33,24 @@ from measlog.records import (
     VersionGuid,
     decode,
 )
+from measlog.records.spdm import SpdmMeasurementBlock
 from measlog.registry import EventType
 from tests.records.pieces import (
     GLOBAL,
     GPT_HEAD,
     HASH_LIST,
     HASH_LIST_RECORD,
+    MEASUREMENTS,
     OPTION,
     OPTION_RECORD,
     OWNER,
+    OWNER_BYTES,
     PCI_PATH,
     PLATFORM2,
     SECURITY,
     SHA256_TYPE,
     SHIM,
+    SPDM1,
     VENDOR_GUID_BYTES,
     h,
     pcr,
@@ -110,6 +115,10 @@ VALUES: list[tuple[str, bytes, str, bytes, Record]] = [
     ("audit", GLOBAL, "AuditMode", b"\0", Flag(value=False)),
     ("deployed", GLOBAL, "DeployedMode", b"\1", Flag(value=True)),
     ("absent", GLOBAL, "SecureBoot", b"", Absent()),
+    ("absent order", GLOBAL, "BootOrder", b"", Absent()),
+    ("absent current", GLOBAL, "BootCurrent", b"", Absent()),
+    ("absent timeout", GLOBAL, "Timeout", b"", Absent()),
+    ("absent sbat", SHIM, "SbatLevel", b"", Absent()),
     ("order", GLOBAL, "BootOrder", h("0100 ff00"), BootOrder(options=(1, 0xFF))),
     ("current", GLOBAL, "BootCurrent", h("0300"), BootNumber(option=3)),
     ("timeout", GLOBAL, "Timeout", h("0a00"), Timeout(seconds=10)),
@@ -239,6 +248,115 @@ def test_revocation_time_of_a_certificate_hash() -> None:
         bytes(32),
         "2012-06-27T21:27:51+00:00",
     )
+
+
+def test_a_certificate_hash_without_a_time_is_revoked_at_any_time() -> None:
+    # UEFI 2.10, 32.4.1: a TimeOfRevocation of zero revokes whatever the time of signing.
+    kind = UUID("3bd2a492-96c0-4079-b420-fcf98ef103ed")
+    signature = SignatureData(owner=OWNER, data=bytes(range(32)) + bytes(16))
+    (found,) = SignatureList(type=kind, signature_size=64, signatures=(signature,)).x509_hashes()
+    assert (found.digest, found.revoked) == (bytes(range(32)), None)
+
+
+def test_hashes_of_certificates_are_taken_from_no_other_list() -> None:
+    with pytest.raises(FormatError, match="EFI_CERT_SHA256 holds no hashes of certificates"):
+        HASH_LIST_RECORD.x509_hashes()
+
+
+AUTHORITIES: list[tuple[str, bytes, Record]] = [
+    # PFP 1.06, 3.3.4.8: the value is one EFI_SIGNATURE_DATA, an owner and at least one byte
+    ("signature data", OWNER_BYTES + b"\1", SignatureData(owner=OWNER, data=b"\1")),
+    ("an owner alone", OWNER_BYTES, Opaque(raw=OWNER_BYTES)),
+    ("nothing", b"", Absent()),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), [row[1:] for row in AUTHORITIES], ids=[row[0] for row in AUTHORITIES])
+def test_an_authority_is_an_owner_and_what_he_enrolled(value: bytes, expected: Record) -> None:
+    record = decode(E.EV_EFI_VARIABLE_AUTHORITY, pcr(7), variable(SECURITY, "db", value))
+    assert isinstance(record, VariableData)
+    assert record.decoded == expected
+
+
+SIPA: list[tuple[str, bytes, Limits, str]] = [
+    ("half a header", h("03000140 04000000 01000700"), Limits(), "4 bytes left are no event"),
+    ("many events", h("03000140 18000000") + h("02000700 00000000") * 3, Limits(items=2), "more than 4 fields"),
+]
+
+
+@pytest.mark.parametrize(("data", "limits", "said"), [row[1:] for row in SIPA], ids=[row[0] for row in SIPA])
+def test_a_sipa_tree_that_lies_is_kept_with_the_reason(data: bytes, limits: Limits, said: str) -> None:
+    record = decode(E.EV_EVENT_TAG, pcr(13), data, limits)
+    assert isinstance(record, Undecodable)
+    assert said in record.reason
+    assert record.raw == data
+
+
+def test_a_sipa_tree_is_walked_in_the_order_of_the_log() -> None:
+    inner = h("03000140 0b000000") + h("07000700 03000000 abcdef")
+    data = h("01000140") + (len(inner) + 9).to_bytes(4, "little") + inner + h("0a000700 01000000 02")
+    record = decode(E.EV_EVENT_TAG, pcr(13), data)
+    assert isinstance(record, TaggedEvent)
+    assert isinstance(record.decoded, SipaEvent)
+    walked = [(event.type, event.value) for event in record.decoded.walk() if not event.container]
+    # Three bytes are no number of wbcl.h's; a byte that is neither 0 nor 1 is no truth value.
+    assert walked == [(0x00070007, h("abcdef")), (0x0007000A, 2)]
+
+
+SPDM: list[tuple[str, EventType, bytes, str]] = [
+    # PFP 1.06, 10.2.7
+    ("version 1 says 2", E.EV_EFI_SPDM_FIRMWARE_BLOB, SPDM1.replace(h("0100 3a00"), h("0200 3a00")), "version 2"),
+    (
+        "version 2 says 3",
+        E.EV_EFI_SPDM_FIRMWARE_BLOB,
+        spdm2("00000000", MEASUREMENTS).replace(b"Sec2\2", b"Sec2\3"),
+        "version 3",
+    ),
+    (
+        "context shorter than its header",
+        E.EV_EFI_SPDM_FIRMWARE_BLOB,
+        SPDM1.replace(h("0000 1000 8680"), h("0000 0300 8680")),
+        "Length 3 is less than its own header",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "data", "said"), [row[1:] for row in SPDM], ids=[row[0] for row in SPDM])
+def test_a_device_security_event_that_lies_is_kept_with_the_reason(kind: EventType, data: bytes, said: str) -> None:
+    record = decode(kind, pcr(2), data)
+    assert isinstance(record, Undecodable)
+    assert said in record.reason
+    assert record.raw == data
+
+
+DMTF: list[tuple[int, bytes, tuple[int, bytes] | None]] = [
+    # DSP0274, DMTF measurement specification format: type, size in two bytes, value
+    (1, h("00 0400 deadbeef"), (0, h("deadbeef"))),
+    (1, h("81 0100 07"), (0x81, b"\7")),
+    (1, h("00 0500 deadbeef"), None),
+    (1, h("00 04"), None),
+    (2, h("00 0400 deadbeef"), None),
+]
+
+
+@pytest.mark.parametrize(("specification", "measurement", "expected"), DMTF)
+def test_a_measurement_is_read_as_the_dmtf_s_where_it_says_so(
+    specification: int, measurement: bytes, expected: tuple[int, bytes] | None
+) -> None:
+    block = SpdmMeasurementBlock(index=1, measurement_specification=specification, measurement=measurement)
+    assert block.dmtf == expected
+
+
+def test_a_type_that_intel_txt_has_not_named_is_text_or_bytes() -> None:
+    # Intel TXT Software Development Guide: 0x400 to 0x5FF are its own, not all have a name.
+    assert decode(EventType(0x4F0), pcr(17), b"abc") == Text(text="abc")
+
+
+@pytest.mark.parametrize("line", ["shim", "shim,", ",2", "shim,two", "shim,-1", "shim,\u0662", "sbat,1,2"])
+def test_sbat_lines_that_say_no_generation_are_refused(line: str) -> None:
+    # shim's SBAT.md: component,generation; one component twice would have two least generations.
+    with pytest.raises(FormatError, match="line 2: no component,generation"):
+        SbatLevel(text=f"sbat,1,2022052400\n{line}\n").generations  # noqa: B018
 
 
 def test_sbat_generations() -> None:

@@ -81,6 +81,22 @@ def test_a_program_that_comes_or_goes() -> None:
     assert [one.message for one in compare(without, made)] == ["kernel of slot a is new"]
 
 
+def test_a_unified_image_is_measured_into_its_own_registers() -> None:
+    # UAPI.5: the stub measures the sections into PCR 11; the firmware the program into PCR 4.
+    made = make_manifest()
+    unified = attrs.evolve(made.components[KERNEL], role="uki", slot=None, path="EFI/Linux/a.efi")
+    old, new = (attrs.evolve(made, components=(one,)) for one in (unified, attrs.evolve(unified, flat=digests(9))))
+    assert [one.message for one in compare(made, old) if one.registers == (4, 11)] == ["unified kernel image is new"]
+    assert {one.registers for one in compare(old, new)} == {(11,)}
+
+
+def test_a_boot_that_comes_or_goes() -> None:
+    made = make_manifest()
+    without = attrs.evolve(made, boot_paths=())
+    assert [one.message for one in compare(made, without)] == ["the boot 'first boot' is gone"]
+    assert [one.message for one in compare(without, made)] == ["the boot 'first boot' is new"]
+
+
 def test_a_changed_configuration_is_shown_line_by_line() -> None:
     new = make_manifest(
         grub=Grub(config="set\nset debug=1\n", load_config="x", prefix="(memdisk)", modules=("normal",))

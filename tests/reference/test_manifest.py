@@ -159,6 +159,12 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a register that is none": {"covers": {"24": "x"}},
     "a register with a sign": {"covers": {"+4": "x"}},
     "control characters": {"name": "a\x1b[31m"},
+    "a long name": {"name": "x" * 257},
+    "a source in a folder": {"sources": [{"name": "../image.bin", "size": 7, "sha256": "00" * 32}]},
+    "a component that is a number": {"components": [7]},
+    "registers in a list": {"covers": ["4"]},
+    "a boot that is 1": {"boot_paths": [{"name": "x", "first_boot": 1, "events": []}]},
+    "files without end": {"grub": {"config": "x", "memdisk": {str(i): "x" for i in range(257)}}},
 }
 
 
@@ -233,6 +239,61 @@ def test_json_that_is_not_plain_is_refused(data: bytes, message: str) -> None:
 def test_a_manifest_that_is_wrong_cannot_be_made(changes: dict[str, Any]) -> None:
     with pytest.raises(ManifestError):
         make_manifest(**changes)
+
+
+SHIM = make_manifest().components[0]
+PARTS: dict[str, tuple[type, dict[str, Any], str]] = {
+    "no text": (SbatEntry, {"component": 7, "generation": 1}, "component: expected text, got 7"),
+    "text that is long": (
+        SbatEntry,
+        {"component": "x" * 257, "generation": 1},
+        "component: text of 257 characters, the most is 256",
+    ),
+    "a path for a name": (
+        Source,
+        {"name": "a/b", "size": 1, "sha256": bytes(32)},
+        "name: expected text that matches",
+    ),
+    "hex for bytes": (Source, {"name": "a", "size": 1, "sha256": "00" * 32}, "sha256: expected bytes"),
+    "a SHA-1 for SHA-256": (
+        Source,
+        {"name": "a", "size": 1, "sha256": bytes(20)},
+        "sha256: 20 bytes where 32 are allowed",
+    ),
+    "1 for true": (BootPath, {"name": "x", "first_boot": 1, "events": ()}, "first_boot: expected true or false, got 1"),
+    "no digests": (
+        ExpectedEvent,
+        {"pcr": 8, "type": 13, "digests": b"x"},
+        "digests: expected digests by algorithm",
+    ),
+    "no mapping": (Grub, {"config": "x", "memdisk": ["x"]}, "memdisk: expected a mapping"),
+    "a mapping without end": (
+        Grub,
+        {"config": "x", "memdisk": {str(i): "x" for i in range(257)}},
+        "memdisk: 257 entries, the most is 256",
+    ),
+    "text for a UUID": (
+        Disk,
+        {"sector_size": 512, "disk_guid": str(UUID(int=3)), "partitions": (), "esp": 1, "listed": (), "files": ()},
+        "disk_guid: expected a UUID",
+    ),
+    "another record": (BootPath, {"name": "x", "events": (SHIM,)}, r"events\[0\]: expected a ExpectedEvent"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_is_wrong_cannot_be_made_and_the_field_is_named(name: str) -> None:
+    kind, fields, message = PARTS[name]
+    with pytest.raises(ManifestError, match=f"^{message}"):
+        kind(**fields)
+
+
+def test_a_uuid_has_one_form() -> None:
+    # Two spellings would be two manifests with one meaning and two signatures.
+    changed = document()
+    changed["disk"]["disk_guid"] = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+    with pytest.raises(ManifestError, match="disk_guid: expected a UUID in lower case"):
+        ReferenceManifest.from_json(encoded(changed))
 
 
 def test_the_same_component_twice_is_refused() -> None:

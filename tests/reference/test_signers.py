@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,3 +171,122 @@ def test_object_identifiers_are_those_of_x690() -> None:
     for wrong in ("0600", "060188", "040101"):
         with pytest.raises(FormatError):
             object_identifier(element(bytes.fromhex(wrong)))
+
+
+# What follows is put together by hand from RFC 2315, clause 9, and the Authenticode specification's SpcIndirectDataContent.
+SIGNED_DATA, SPC_INDIRECT_DATA = "06092a864886f70d010702", "060a2b060104018237020104"
+SPC_PE_IMAGE = "060a2b060104018237020115"
+SHA256, MD5 = "0609608648016503040201", "06082a864886f70d0205"
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    size = len(content).to_bytes((len(content).bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (bytes([len(content)]) if len(content) < 0x80 else bytes([0x80 | len(size)]) + size) + content
+
+
+def h(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+PROGRAM = make_pe([(b".text", b"t" * 0x200)])
+DIGEST = authenticode_digests(PROGRAM)["sha256"]
+Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+def issued(subject: str, key: Key, issuer: str, signer: Key) -> x509.Certificate:
+    names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in (subject, issuer)]
+    made = x509.CertificateBuilder().subject_name(names[0]).issuer_name(names[1]).serial_number(len(subject) + 5)
+    made = made.public_key(key.public_key())
+    made = made.not_valid_before(datetime(2026, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2036, 1, 1, tzinfo=UTC))
+    return made.sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+
+
+EC_KEY, ED_KEY = ec.derive_private_key(7, ec.SECP256R1()), ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+EC_LEAF, ED_LEAF = (issued("leaf", key, "leaf", key) for key in (EC_KEY, ED_KEY))
+
+
+def signature(
+    *,
+    key: Key = EC_KEY,
+    certificates: tuple[x509.Certificate, ...] = (EC_LEAF,),
+    outer: str = SIGNED_DATA,
+    about: str = SPC_INDIRECT_DATA,
+    digest_algorithm: str = SHA256,
+    digest: bytes = DIGEST,
+    infos: int = 1,
+    with_certificates: bool = True,
+    info_parts: int | None = None,
+    last: int = 0x04,
+) -> bytes:
+    """A signature without signed attributes: RFC 2315, 9.3, it is then made over the content itself."""
+    inside = der(0x30, h(SPC_PE_IMAGE), der(0x30)) + der(
+        0x30, der(0x30, h(digest_algorithm), h("0500")), der(0x04, digest)
+    )
+    made = (
+        key.sign(inside) if isinstance(key, ed25519.Ed25519PrivateKey) else key.sign(inside, ec.ECDSA(hashes.SHA256()))
+    )
+    leaf = certificates[0]
+    serial = der(0x02, leaf.serial_number.to_bytes(1, "big"))
+    algorithm = der(0x30, h(SHA256), h("0500"))
+    parts = [h("020101"), der(0x30, leaf.issuer.public_bytes(), serial), algorithm, algorithm, der(last, made)]
+    info = der(0x30, *parts[:info_parts])
+    data = [h("020101"), der(0x31, algorithm), der(0x30, h(about), der(0xA0, der(0x30, inside)))]
+    if with_certificates:
+        data.append(der(0xA0, *(one.public_bytes(Encoding.DER) for one in certificates)))
+    if infos:
+        data.append(der(0x31, *[info] * infos))
+    return der(0x30, h(outer), der(0xA0, der(0x30, *data)))
+
+
+def with_signature(raw: bytes, kind: int = 2) -> bytes:
+    """The program with a WIN_CERTIFICATE (PE format, "The Attribute Certificate Table"), padded to 8 bytes."""
+    size = len(raw) + 8
+    table = struct.pack("<IHH", size, 0x0200, kind) + raw + bytes(-size % 8)
+    return make_pe([(b".text", b"t" * 0x200)], certificates=table)
+
+
+def test_a_signature_over_the_content_itself_verifies() -> None:
+    (one,) = signers(with_signature(signature()))
+    assert (one.algorithm, one.verified, len(one.chain)) == ("sha256", "yes", 1)
+    other = ec.derive_private_key(8, ec.SECP256R1())
+    with pytest.raises(FormatError, match="does not verify with its certificate"):
+        signers(with_signature(signature(key=other)))
+
+
+def test_a_signature_of_a_kind_that_is_not_checked_is_never_called_verified() -> None:
+    (one,) = signers(with_signature(signature(key=ED_KEY, certificates=(ED_LEAF,))))
+    assert one.verified == "unsupported"
+
+
+def test_a_certificate_table_may_hold_other_things_than_signatures() -> None:
+    # PE format: WIN_CERT_TYPE_X509 is 1 and "not supported", 2 is PKCS #7.
+    assert signers(with_signature(signature(), kind=1)) == ()
+
+
+def test_the_chain_ends_where_a_manifest_has_no_more_room() -> None:
+    names = [f"n{number}" for number in range(20)]
+    certificates = tuple(issued(name, EC_KEY, issuer, EC_KEY) for name, issuer in pairwise(names))
+    (one,) = signers(with_signature(signature(certificates=certificates)))
+    assert [c.subject for c in one.chain] == [f"CN={name}" for name in names[:16]]
+
+
+WRONG: dict[str, tuple[bytes, str]] = {
+    "bytes after it": (signature() + b"\0\0\0\1", r"certificates\[0\].*data after the signature"),
+    "enveloped data": (signature(outer="06092a864886f70d010703"), "no PKCS #7 signed data"),
+    "about a text": (signature(about="06092a864886f70d010701"), "not about a program"),
+    "neither certificates nor signers": (signature(infos=0, with_certificates=False), "signed data of 3 parts"),
+    "no signer": (signature(infos=0), "signed data without its signers"),
+    "two signers": (signature(infos=2), "2 signers of one signature"),
+    "a signer cut off": (signature(info_parts=4), "signer info of 4 parts"),
+    "a signature that is a number": (signature(last=0x02), "signer info without a signature"),
+    "an MD5 digest": (signature(digest_algorithm=MD5, digest=bytes(16)), "a digest of a kind that is not read"),
+    "another program's": (signature(digest=bytes(32)), "about a program with sha256 digest 0000"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_signature_that_is_not_what_authenticode_says_is_refused(name: str) -> None:
+    raw, message = WRONG[name]
+    with pytest.raises(FormatError, match=message):
+        signers(with_signature(raw))

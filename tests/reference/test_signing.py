@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,6 +152,14 @@ def test_keys_of_other_kinds_are_refused(key: Any) -> None:
 def test_a_signing_key_that_is_none_is_refused(pem: bytes) -> None:
     with pytest.raises(ManifestError, match="not an unencrypted PEM private key"):
         make_manifest().sign(pem)
+
+
+@pytest.mark.parametrize(
+    "key", [ed448.Ed448PrivateKey.generate(), P256.public_key(), None, 7], ids=["Ed448", "public", "none", "number"]
+)
+def test_what_signs_no_manifests_is_refused(key: Any) -> None:
+    with pytest.raises(ManifestError, match="another kind"):
+        make_manifest().sign(key)
 
 
 def test_a_private_key_verifies_nothing() -> None:

@@ -83,6 +83,13 @@ def test_sections_that_the_stub_does_not_know_are_not_measured() -> None:
     assert {".uname", ".sbat"} <= {one.name for one in read(new).sections}
 
 
+def test_a_stub_that_does_not_say_its_version_is_taken_for_the_newest() -> None:
+    # A section too many is a difference that is seen; one too few would let its contents change unseen.
+    found = read(image(uname=b"6.1", sbat=b"sbat,1\n").replace(b"systemd-stub 252.39-1", b"another-loader 1.2345"))
+    assert found.stub is None
+    assert {".uname", ".sbat"} <= {one.name for one in found.sections}
+
+
 def test_a_section_is_measured_up_to_its_virtual_size() -> None:
     data = image()
     header = section_header(2)  # .cmdline

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import measlog as ml
 from measlog.appraisal.closest import closest_boot
 from measlog.errors import EvidenceError, MissingExtraError
 from measlog.flatcar.boot import predict
 from measlog.view import plot
+from tests.appraisal.machine import good_log
 from tests.view.hostile import hostile_eventlog
 from tests.view.reports import report_of
 from tests.view.test_notebook import log_of, manifest
@@ -109,6 +112,33 @@ def test_boots_are_outlined_where_a_register_changed() -> None:
     assert {(2, labels.index(str(pcr))) for pcr in good if good[pcr] != tampered[pcr]} == changed
     assert changed
     assert drawn(ax)
+
+
+def test_events_without_a_register_have_a_line_of_their_own_and_a_clean_verdict_no_rings() -> None:
+    # PFP 1.06, 10.4.5: an event that extends nothing names register 0xFFFFFFFF.
+    good = good_log()
+    aside = replace(good.events[0], pcr=0xFFFFFFFF, type=3, data=b"noted")
+    log = ml.EventLog.from_bytes(replace(good, events=(aside, *good.events)).put_together())
+    result = report_of("good").result
+    assert result is not None
+    ax: Any = plot.timeline(log, result=evolve(result, findings=()))
+    assert "no register" in [label.get_text() for label in ax.get_yticklabels()]
+    assert "finding" not in [collection.get_label() for collection in ax.collections]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("a" * 60, "a" * 59 + "b", ("a" * 60, "a" * 59 + "b")),
+        ("x" * 20 + "1" + "y" * 90, "x" * 20 + "2" + "y" * 90, ("x" * 20 + "1" + "y" * 90, "x" * 20 + "2" + "y" * 90)),
+        ("x" * 100 + "1", "x" * 100 + "2", ("..." + "x" * 35 + "1", "..." + "x" * 35 + "2")),
+        ("x" * 100, "x" * 100 + "2", ("..." + "x" * 35, "..." + "x" * 35 + "2")),
+    ],
+)
+def test_of_long_texts_the_place_where_they_differ_is_in_the_picture(
+    left: str, right: str, expected: tuple[str, str]
+) -> None:
+    assert plot._from_difference(left, right) == expected
 
 
 def test_hostile_text_is_drawn_and_not_read_as_a_formula() -> None:

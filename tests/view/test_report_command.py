@@ -53,6 +53,22 @@ def test_the_command_line_on_the_page_gives_the_same_verdict(measlog: Runner, tm
     assert measlog(*line[1:]).out == measlog("verify", *words("flatcar-lab-tampered"), "--min-version", "1").out
 
 
+def test_the_command_line_on_the_page_says_what_was_not_verified(measlog: Runner, tmp_path: Path) -> None:
+    # It names the files one by one where they were given so, and the option that looks wrong where it was used.
+    folder, page = FIXTURES / "flatcar-lab-good", tmp_path / "page.html"
+    names = {"log": "binary_bios_measurements", "quote": "quote.msg", "signature": "quote.sig", "ak": "ak.pub"}
+    files = [word for option, name in names.items() for word in (f"--{option}", folder / name)]
+    given = [*files, "--nonce", (folder / "nonce.txt").read_text().strip(), "--manifest", MANIFEST]
+    made = measlog("report", *given, "--unsafe-unsigned-manifest", "-o", page)
+    assert (made.status, made.err) == (0, "")
+    shown = re.search(r'id="raw-command"[^>]*>(.*?)</pre>', page.read_text(), re.DOTALL)
+    assert shown is not None
+    line = shlex.split(Seen(shown[1]).text)
+    assert line[:4] == ["measlog", "verify", "--log", str(folder / "binary_bios_measurements")]
+    assert "--unsafe-unsigned-manifest" in line
+    assert measlog(*line[1:]).status == 0
+
+
 def test_evidence_that_is_not_authentic_gets_a_page_that_says_so(measlog: Runner, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     made = measlog("report", *words("flatcar-lab-good", nonce="00"), "-o", page)

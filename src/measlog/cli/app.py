@@ -81,8 +81,8 @@ def run(argv: list[str]) -> int:
         return 2
     except click.UsageError as error:
         report(" ".join(error.format_message().split()))  # click sets lists of choices in lines
-        if error.ctx is not None:
-            click.echo(f"Try '{error.ctx.command_path} --help'.", err=True)
+        command = error.ctx.command_path if error.ctx else "measlog"
+        click.echo(f"Try '{command} --help'.", err=True)
         return 2
     except click.ClickException as error:
         report(error.format_message())

@@ -18,7 +18,7 @@ from measlog.cli.manifests import read_baseline, read_manifest, read_public_key,
 from measlog.cli.options import FILE, HEX, USERSPACE_LOG
 from measlog.cli.policy import NAMES, choose_policy
 from measlog.evidence import AttestationKey, Evidence, VerifiedEvidence
-from measlog.evidence.trust import verify_ak_certificate
+from measlog.evidence.trust import load_certificates, verify_ak_certificate
 from measlog.reference.manifest import ReferenceManifest
 from measlog.registry import ALGORITHMS_BY_NAME
 
@@ -145,6 +145,8 @@ class Request:
         evidence, key = files.read(self.bank)
         if self.ak_chain is not None and self.ak_roots is not None:
             chain, roots = read(self.ak_chain, KEY_LIMIT), read(self.ak_roots, KEY_LIMIT)
+            with about(self.ak_roots):
+                load_certificates(roots, "roots")
             with about(self.ak_chain):
                 key = verify_ak_certificate(key, chain, roots)
         return Case(

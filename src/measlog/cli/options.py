@@ -29,8 +29,6 @@ class Hex(click.ParamType[bytes]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
         """The bytes, or wrong usage."""
-        if isinstance(value, bytes):
-            return value
         if not isinstance(value, str) or _HEX.fullmatch(value) is None:
             self.fail(f"{value[:80]!r} is not an even number of hexadecimal digits", param, ctx)
         return bytes.fromhex(value)

@@ -47,8 +47,6 @@ class Registers(click.ParamType[tuple[int, ...]]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """The numbers, or wrong usage."""
-        if isinstance(value, tuple):
-            return value
         numbers = str(value).split(",")
         if not all(n.isascii() and n.isdigit() and len(n) <= 2 and int(n) < 24 for n in numbers):
             self.fail(f"{str(value)[:80]!r} is not a list of registers such as 4,8,9", param, ctx)
@@ -183,10 +181,10 @@ def _made(
     form: str | None, boots: list[PredictedBoot], pcrs: tuple[int, ...], bank: str, signer: SigningKey | None
 ) -> bytes | Mapping[str, bytes] | None:
     """What is written: one file, several by name, or nothing but tables."""
-    if form is None:
-        return None
     if not boots:
         raise PolicyError("no boot of this kind is predicted")
+    if form is None:
+        return None
     if form == "json":
         return _json(prediction_document(boots, banks=(bank,)))
     if form == "pcrlock":

@@ -228,6 +228,10 @@ def _public(certificate: x509.Certificate) -> rsa.RSAPublicKey | ec.EllipticCurv
 
 def load_certificates(pem: bytes, what: str) -> list[x509.Certificate]:
     """The certificates in PEM, at least one; FormatError where they cannot be read."""
+    if b"CERTIFICATE-----" not in pem:
+        raise FormatError(
+            f"the {what} cannot be read: no certificate in PEM", path="certificates", clause="RFC 7468, 5"
+        )
     try:
         return x509.load_pem_x509_certificates(pem)
     except UNREADABLE as error:

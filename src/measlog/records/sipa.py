@@ -74,7 +74,7 @@ def is_sipa(number: int) -> bool:
 
 
 def read_sipa(cursor: Cursor) -> SipaEvent:
-    """One event and what it holds; nesting is bounded by :attr:`measlog.Limits.depth` (A33).
+    """One event and what it holds; :meth:`Cursor.inside` bounds nesting and the number of events (A33).
 
     :raises FormatError: sizes that do not fit, or nesting too deep.
     """
@@ -86,8 +86,6 @@ def read_sipa(cursor: Cursor) -> SipaEvent:
     inner = cursor.inside("children", size)
     children: list[SipaEvent] = []
     while inner.remaining:
-        if len(children) >= cursor.limits.items:
-            raise inner.error(f"more than {cursor.limits.items} events")
         start = inner.pos
         if inner.remaining < _HEADER.size:
             raise inner.error(f"{inner.remaining} bytes left are no event", f"[{len(children)}]")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from measlog.errors import FormatError, UnsupportedError
-from measlog.formats.pecoff import CLAUSE, PeImage
+from measlog.errors import UnsupportedError
+from measlog.formats.pecoff import PeImage
 from measlog.reference.fields import FrozenMapping
 from measlog.reference.manifest import BANKS
 from measlog.registry import Hash, hash_constructor
@@ -21,18 +21,13 @@ CHUNK = 1 << 18
 
 
 def measured_ranges(image: PeImage) -> Iterator[tuple[int, int]]:
-    """The (start, end) byte ranges that the Authenticode digest covers, in the order in which they are hashed.
-
-    Raises FormatError where the headers contradict themselves.
-    """
+    """The (start, end) byte ranges that the Authenticode digest covers, in the order in which they are hashed."""
     # Steps 3 to 6: the headers without CheckSum and the certificate table's directory entry.
     yield 0, image.checksum_offset
     start = image.checksum_offset + 4
     if image.security_entry is not None:
         yield start, image.security_entry
         start = image.security_entry + 8
-    if start > image.size_of_headers:
-        raise FormatError("SizeOfHeaders ends inside the headers", offset=start, clause=CLAUSE)
     yield start, image.size_of_headers
     # Steps 7 to 12: the sections that have raw data, by their place in the file.
     hashed = image.size_of_headers

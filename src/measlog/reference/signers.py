@@ -121,8 +121,10 @@ def _signed_data(raw: bytes) -> _SignedData:
     certificates = tuple(
         _certificate(one.encoding) for part in parts[3:-1] if part.tag == 0xA0 for one in children(part, limit=64)
     )
+    if parts[-1].tag != 0x31:
+        raise FormatError("signed data without its signers", offset=parts[-1].offset, clause="RFC 2315, 9.1")
     infos = children(parts[-1], limit=16)
-    if parts[-1].tag != 0x31 or len(infos) != 1:
+    if len(infos) != 1:
         raise UnsupportedError(f"{len(infos)} signers of one signature, expected one", clause="RFC 2315, 9.2")
     info = children(infos[0])
     if len(info) < 5:

@@ -17,6 +17,7 @@ from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.records.signature_list import load_certificate
 from measlog.reference.authenticode import authenticode_digests
 from measlog.reference.authorities import contributions, minimum_sbat, sbat_levels
+from measlog.reference.kernelconfig import BuiltInCommandLine, read_built_in
 from measlog.reference.manifest import BANKS, Certificate, Component, Grub, SbatEntry
 from measlog.reference.signers import image_signers, named_certificate
 from measlog.reference.uki import read_uki
@@ -143,6 +144,7 @@ def _read_program(
     vendor: tuple[bytes, bytes] = b"", b""
     levels: dict[str, str] = {}
     uki = None
+    built_in = BuiltInCommandLine()
     if role == "shim":
         found = image.section(".vendor_cert")
         assert found is not None
@@ -156,11 +158,13 @@ def _read_program(
         version = _shim_version(image, data, sbat)
     elif role == "kernel":
         version = kernel_version(data, image.architecture)
+        built_in = read_built_in(data, image.architecture, limits=limits)
     elif role == "grub":
         version = next((entry.version for entry in sbat if entry.component == "grub"), None)
     elif role == "uki":
         uki = read_uki(data, image, _inner(data, image), limits=limits)
         version = uki.stub
+        built_in = _inner_built_in(data, image, limits)
     elif role == "systemd-boot":
         version = _loader_version(image, data)
     measured = authenticode_digests(data, BANKS, image=image)
@@ -173,6 +177,9 @@ def _read_program(
         authenticode=measured,
         flat=flat,
         version=version or None,
+        command_line=built_in.text,
+        command_line_use=built_in.use,
+        command_line_unread=built_in.unread,
         sbat=sbat,
         signers=image_signers(data, image, measured),
         vendor_certificates=certificates,
@@ -195,6 +202,15 @@ def _inner(data: bytes | memoryview, image: PeImage) -> Mapping[str, bytes] | No
         return authenticode_digests(kernel)
     except FormatError:
         return None
+
+
+def _inner_built_in(data: bytes | memoryview, image: PeImage, limits: Limits) -> BuiltInCommandLine:
+    section = image.section(".linux")
+    assert section is not None
+    try:
+        return read_built_in(image.content(data, section), image.architecture, limits=limits)
+    except FormatError as error:
+        raise error.inside(".linux", section.pointer_to_raw_data) from None
 
 
 def _loader_version(image: PeImage, data: bytes | memoryview) -> str | None:

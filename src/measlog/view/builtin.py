@@ -1,0 +1,26 @@
+"""The command lines that are built into the kernels of a manifest, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from measlog.reference.kernelconfig import in_words
+
+if TYPE_CHECKING:
+    from measlog.reference.manifest import ReferenceManifest
+
+__all__ = ["built_in_lines", "unread_command_lines"]
+
+
+def built_in_lines(manifest: ReferenceManifest) -> list[tuple[str, str]]:
+    """Path and built-in command line of each kernel that tells."""
+    return [
+        (one.path, in_words(one.command_line, one.command_line_use) or "no command line")
+        for one in manifest.components
+        if one.command_line is not None
+    ]
+
+
+def unread_command_lines(manifest: ReferenceManifest) -> list[tuple[str, str]]:
+    """Path of each kernel that does not tell, and why."""
+    return [(one.path, one.command_line_unread) for one in manifest.components if one.command_line_unread is not None]

@@ -8,7 +8,6 @@ from difflib import unified_diff
 from attrs import field, frozen
 from attrs.validators import deep_iterable, instance_of
 
-from measlog.reference.kernelconfig import in_words
 from measlog.reference.manifest import BootPath, Component, ReferenceManifest, Usr
 
 __all__ = ["Change", "compare"]
@@ -96,8 +95,8 @@ def _program(name: str, old: Component, new: Component, registers: tuple[int, ..
     yield from _texts("sbat", name, f"the SBAT level that {name} sets", _level(old), _level(new), (7,))
     before, after = (None if one.uki is None else one.uki.command_line for one in (old, new))
     yield from _texts("command-line", name, f"the command line of {name}", before, after, (11, 12))
-    before, after = (in_words(one.command_line, one.command_line_use) for one in (old, new))
-    yield from _texts("command-line", name, f"the built-in command line of {name}", before, after, registers)
+    what = f"the built-in command line of {name}"
+    yield from _texts("command-line", name, what, old.built_in, new.built_in, registers)
 
 
 def _texts(

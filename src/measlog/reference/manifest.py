@@ -34,7 +34,7 @@ from measlog.reference.fields import (
     timestamp,
     uuid,
 )
-from measlog.reference.kernelconfig import LINE_LIMIT, USES
+from measlog.reference.kernelconfig import LINE_LIMIT, USES, in_words
 from measlog.reference.uki import Uki
 
 if TYPE_CHECKING:
@@ -164,6 +164,11 @@ class Component:
             raise ManifestError(f"{self.path}: a built-in command line and what is done with it belong together")
         if self.command_line is not None and self.command_line_unread is not None:
             raise ManifestError(f"{self.path}: a built-in command line that is said to be unread")
+
+    @property
+    def built_in(self) -> str | None:
+        """A kernel's built-in command line in words, ``not known`` where it is not, None where nothing is built in."""
+        return in_words(self.command_line, self.command_line_use)
 
     @property
     def minimum_sbat(self) -> Mapping[str, int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from measlog.reference.kernelconfig import in_words
-
 if TYPE_CHECKING:
     from measlog.reference.manifest import ReferenceManifest
 
@@ -14,13 +12,9 @@ __all__ = ["built_in_lines", "unread_command_lines"]
 
 def built_in_lines(manifest: ReferenceManifest) -> list[tuple[str, str]]:
     """Path and built-in command line of each kernel that tells."""
-    return [
-        (one.path, in_words(one.command_line, one.command_line_use) or "no command line")
-        for one in manifest.components
-        if one.command_line is not None
-    ]
+    return [(c.path, c.built_in or "no command line") for c in manifest.components if c.command_line is not None]
 
 
 def unread_command_lines(manifest: ReferenceManifest) -> list[tuple[str, str]]:
     """Path of each kernel that does not tell, and why."""
-    return [(one.path, one.command_line_unread) for one in manifest.components if one.command_line_unread is not None]
+    return [(c.path, c.command_line_unread) for c in manifest.components if c.command_line_unread is not None]

@@ -115,7 +115,7 @@ class Image:
         with place.open("rb") as stream, tempfile.TemporaryDirectory(prefix="measlog-") as folder:
             size = os.fstat(stream.fileno()).st_size
             packed = FileBlocks(stream.fileno(), size)
-            kind = container_kind(packed.read(0, min(size, 1024)), packed.read(max(size - 512, 0), min(size, 512)))
+            kind = _container(packed)
             if kind is None:
                 image, digest = cls._read(place.name, packed, verity=verity, limits=limits, progress=progress)
                 assert digest is not None
@@ -132,13 +132,22 @@ class Image:
     def _unpacked(
         cls, place: Path, stream: IO[bytes], kind: str, folder: Path, *, verity: bool, limits: Limits
     ) -> Self:
-        """The image in a container of the kind named; the raw disk lies in ``folder`` as a sparse file meanwhile."""
+        """The image in a container of the kind named; the raw disk lies in ``folder`` as a sparse file meanwhile.
+
+        A cloud's image is packed twice as it is published: compressed, and in a hypervisor's format.
+        """
         target = folder / "disk"
         with target.open("w+b") as raw:
             if kind in QEMU_FORMATS:
                 convert(str(place.resolve()), kind, str(target), limits=limits)
             else:
                 unpack(stream, kind, SparseWriter(raw), limits=limits)
+        with target.open("rb") as disk:
+            inner = _container(FileBlocks(disk.fileno(), os.fstat(disk.fileno()).st_size))
+        if inner in QEMU_FORMATS:
+            packed, target = target, folder / "raw"
+            convert(str(packed), inner, str(target), limits=limits)
+            packed.unlink()
         with target.open("rb") as disk:
             blocks = FileBlocks(disk.fileno(), os.fstat(disk.fileno()).st_size)
             return cls._read(place.name, blocks, verity=verity, limits=limits, whole=False)[0]
@@ -227,6 +236,11 @@ class Image:
             covered = {register: reason for register, reason in COVERS.items() if register not in missing}
             return evolve(manifest, covers=covered, not_covered=missing)
         return _with_mok(evolve(manifest, boot_paths=paths))
+
+
+def _container(blocks: FileBlocks) -> str | None:
+    head, tail = min(blocks.size, 1024), min(blocks.size, 512)
+    return container_kind(blocks.read(0, head), blocks.read(blocks.size - tail, tail))
 
 
 def _with_mok(manifest: ReferenceManifest) -> ReferenceManifest:

@@ -164,9 +164,9 @@ def test_real_boots(name: str, secure_boot: bool) -> None:
 
 def test_a_kernel_that_ignores_the_command_line_of_its_image_is_refused() -> None:
     made = lab_manifest("uki")
-    says = {"command_line": "quiet", "command_line_use": "instead"}
-    components = tuple(attrs.evolve(one, **says) if one.role == "uki" else one for one in made.components)
-    manifest = attrs.evolve(made, components=components)
+    (image,) = (one for one in made.components if one.role == "uki")
+    other = attrs.evolve(image, command_line="quiet", command_line_use="instead")
+    manifest = attrs.evolve(made, components=tuple(other if one is image else one for one in made.components))
     for allow, status in ((False, "contraindicated"), (True, "affirming")):
         policy = ml.policy.flatcar(allow_built_in_override=allow)
         verifier = ml.Verifier([manifest], policy=policy, unsafe_unsigned_manifests=True)

@@ -46,10 +46,21 @@ def looped() -> bytes:
     return patch(image, FIRST * 512, volume)
 
 
-def wrong_usr() -> bytes:
+def sound_usr() -> tuple[bytes, str]:
     with tempfile.TemporaryDirectory() as folder:
         data, root = usr(Path(folder))
-    return disk(esp_files(**{"flatcar/vmlinuz-a": kernel(root.hex())}), usr=patch(data, 5 * 4096, b"\1\2\3"))
+    return data, root.hex()
+
+
+def wrong_usr() -> bytes:
+    data, root = sound_usr()
+    return disk(esp_files(**{"flatcar/vmlinuz-a": kernel(root)}), usr=patch(data, 5 * 4096, b"\1\2\3"))
+
+
+def wrong_payload() -> bytes:
+    data, root = sound_usr()
+    outside = bzimage(b"", root=root, header=setup(16, 1 << 20))
+    return disk(esp_files(**{"flatcar/vmlinuz-a": outside}), usr=data)
 
 
 def with_file(path: str, content: bytes) -> bytes:
@@ -77,7 +88,7 @@ IMAGES: dict[str, tuple[Callable[[], bytes], str]] = {
         r"partitions\[1\]\.flatcar/vmlinuz-a.*: expected the dm-verity root hash, 64 lower-case .* at byte 64",
     ),
     "a kernel whose payload is outside": (
-        lambda: with_file("flatcar/vmlinuz-a", bzimage(b"", root="5a" * 32, header=setup(16, 1 << 20))),
+        wrong_payload,
         r"partitions\[1\]\.flatcar/vmlinuz-a\.payload: the payload is bytes .* at byte 584",
     ),
     "a GRUB without a memdisk": (

@@ -5,7 +5,7 @@ A manifest built from the image makes the boot affirming; one byte of it changed
 
 from __future__ import annotations
 
-import json
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +20,7 @@ from fixtures.lab.image import LAYOUT, MIB
 from fixtures.lab.scenarios import scenario
 from measlog.appraisal import AppraisalResult, Policy
 from measlog.interop.systemdlog import read_userspace_log
+from measlog.reference.manifest import BANKS, Component
 from tests.lab.test_live import _file
 
 pytestmark = pytest.mark.lab
@@ -136,16 +137,24 @@ def test_one_byte_of_an_image_changed_gives_no_manifest_or_one_that_the_good_boo
     assert appraise(good, manifest).status == "contraindicated"
 
 
-def test_a_boot_loader_of_one_image_with_the_kernel_of_another_names_both(good: Capture) -> None:
+def other_programs(made: ml.ReferenceManifest, name: str, release: str, roles: set[str]) -> ml.ReferenceManifest:
+    """A release that has this image's programs but for those of the roles named, which are other ones."""
+
+    def other(one: Component) -> Component:
+        values = {bank: hashlib.new(bank, f"{name} {one.path}".encode()).digest() for bank in BANKS}
+        return attrs.evolve(one, authenticode=values, flat=values) if one.role in roles else one
+
+    return attrs.evolve(made, name=name, release=release, components=tuple(other(one) for one in made.components))
+
+
+def test_a_boot_loader_of_one_release_with_the_kernel_of_another_names_both(good: Capture) -> None:
     made = manifest_of(good.disk)
-    loaders = tuple(one for one in made.components if one.role != "kernel")
-    kernels = tuple(one for one in made.components if one.role == "kernel")
-    other = json.loads(made.to_json())
-    old = ml.ReferenceManifest.from_json(json.dumps(other | {"name": "old", "release": "1.0.0"}).encode())
-    new = ml.ReferenceManifest.from_json(json.dumps(other | {"name": "new", "release": "2.0.0"}).encode())
-    old, new = attrs.evolve(old, components=loaders), attrs.evolve(new, components=kernels)
+    old = other_programs(made, "old", "1.0.0", {"kernel"})
+    new = other_programs(made, "new", "2.0.0", {"shim", "grub"})
     result = appraise(good, old, new)
     assert result.status == "affirming", result.findings
     assert {(one.component, one.release) for one in result.identified} == {
         ("shim", "1.0.0"), ("grub", "1.0.0"), ("kernel", "2.0.0"),
     }  # fmt: skip
+    for alone in (old, new):
+        assert appraise(good, alone).status == "contraindicated"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import attrs
@@ -98,11 +99,12 @@ def test_every_event_of_the_corpus_has_a_line_and_a_document(shared: Path, name:
 
 def test_a_manifest_is_shown_with_what_is_built_into_kernels() -> None:
     made = make_manifest()
-    for changes, expected in (
+    said: list[tuple[dict[str, Any], str]] = [
         ({"command_line": "a b", "command_line_use": "before"}, "a b (before what the boot loader gives)"),
         ({"command_line": ""}, "no command line"),
         ({"command_line_unread": "packed by lz4 & not read"}, "packed by lz4 & not read"),
-    ):
+    ]
+    for changes, expected in said:
         kernel = attrs.evolve(made.components[1], **changes)
         manifest = attrs.evolve(made, components=(made.components[0], kernel))
         text = manifest_page(manifest).to_text()

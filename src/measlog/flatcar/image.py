@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self, TypedDict, Unpack
@@ -17,7 +18,7 @@ from attrs.validators import deep_iterable, instance_of
 from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
 from measlog.flatcar.boot import boot_paths, mok_events
-from measlog.flatcar.layout import EspContents, read_esp, read_oem, scan_partitions
+from measlog.flatcar.layout import EspContents, read_built_ins, read_esp, read_oem, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED, UNTOUCHED_MOK
 from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unified import UKI_COVERS, UKI_NOT_COVERED, uki_boot_paths, uki_root_hashes
@@ -180,12 +181,19 @@ class Image:
         oem = read_oem(partitions, gpt, blocks, limits=limits)
         usr = _usr(gpt, esp)
         layouts = [_verity_layout(gpt, one, blocks, limits) for one in usr] if verity else []
-        digest, scans = scan(
-            blocks,
-            lambda pool: [TreeScan(start=start, tree=HashTree(layout, executor=pool)) for start, layout in layouts],
-            whole=whole,
-            progress=progress,
-        )
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-kernel") as reader:
+            # Unpacking kernels takes as long as a part of the disk: meanwhile the disk is read.
+            components = reader.submit(read_built_ins, volume, esp.components, limits=limits)
+            digest, scans = scan(
+                blocks,
+                lambda pool: [TreeScan(start=start, tree=HashTree(layout, executor=pool)) for start, layout in layouts],
+                whole=whole,
+                progress=progress,
+            )
+            try:
+                esp = evolve(esp, components=components.result())
+            except FormatError as error:
+                raise error.inside(f"partitions[{esp_number}]") from None
         if verity:
             usr = tuple(_checked(gpt, one, part, blocks) for one, part in zip(usr, scans, strict=True))
         image = cls(

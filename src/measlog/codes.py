@@ -109,6 +109,8 @@ CODES: Mapping[str, str] = MappingProxyType(
         "command.unexpected": "the boot loader ran a command that does not follow from the release's configuration",
         "kernel.argument": "a kernel argument that neither the release nor the policy gives",
         "kernel.argument-missing": "a kernel argument that the release gives is missing",
+        "kernel.built-in": "a kernel has arguments built in, which stand in no event",
+        "kernel.built-in-override": "a kernel uses its built-in command line in place of the one that was measured",
         "kernel.argument-admitted": "kernel arguments were added that the policy admits",
         "section.unknown": "a section of a unified kernel image that is not the release's",
         "phase.order": "a phase of the boot that was repeated, or came before its turn",

@@ -35,6 +35,8 @@ class Limits:
     fat_files: int = _count(65_536)
     file_size: int = _count(512 << 20)
     """One file on a disk image (kernel, initrd, boot loader)."""
+    kernel_size: int = _count(256 << 20)
+    """A kernel when it is unpacked to look for its configuration."""
     partitions: int = _count(1024)
     image_size: int = _count(64 << 30)
     """A disk image when it is unpacked."""

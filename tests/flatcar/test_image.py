@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -87,15 +88,48 @@ def test_the_same_image_gives_the_same_bytes_from_any_folder(tmp_path: Path) -> 
     assert ReferenceManifest.from_json(written.pop()).signed_by is None
 
 
+PROGRAM = """
+import sys, measlog
+sys.stdout.buffer.write(measlog.flatcar.Image.open(sys.argv[1], verity=False).reference_manifest().to_json())
+"""
+
+
+KEPT = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+
+
+def as_nobody(program: str, *words: str) -> bytes:
+    """What a program prints that another user runs, who has no home."""
+    environment = {"HOME": "/nonexistent", "USER": "nobody", **KEPT}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], env=environment, capture_output=True, check=True, timeout=120, cwd="/",
+        user=65534, group=65534, extra_groups=[], umask=0o077,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_the_bytes_depend_on_no_user() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may run a program as another user")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "image.bin").write_bytes(disk(esp_files()))
+        (folder / "image.bin").chmod(0o444)
+        written = {ml.flatcar.Image.open(folder / "image.bin", verity=False).reference_manifest().to_json()}
+        try:
+            as_nobody("import measlog")
+        except (PermissionError, subprocess.CalledProcessError):
+            pytest.skip("other users may not run this interpreter, or not read this checkout")
+        assert written == {as_nobody(PROGRAM, str(folder / "image.bin"))}
+
+
 def test_the_bytes_depend_on_no_hash_seed_locale_or_time_zone(tmp_path: Path) -> None:
     path = tmp_path / "image.bin"
     path.write_bytes(disk(esp_files()))
-    program = "import sys, measlog; m = measlog.flatcar.Image.open(sys.argv[1], verity=False).reference_manifest()\n"
-    program += "sys.stdout.buffer.write(m.to_json())"
     written = {ml.flatcar.Image.open(path, verity=False).reference_manifest().to_json()}
     for seed, zone, locale in (("1", "Asia/Kathmandu", "C"), ("2", "America/St_Johns", "tr_TR.UTF-8")):
-        environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale, "PATH": os.environ["PATH"]}
-        line = [sys.executable, "-c", program, str(path)]
+        environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale, **KEPT}
+        line = [sys.executable, "-c", PROGRAM, str(path)]
         done = subprocess.run(line, env=environment, capture_output=True, check=True, timeout=60)
         written.add(done.stdout)
     assert len(written) == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from collections.abc import Mapping
 from functools import cache
 
@@ -18,6 +21,7 @@ from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
 from tests.interop import gomessages, test_clouds, test_gotdx
 from tests.records.vectors import ROWS
+from tests.reference.kernels import bzimage, embedded, vmlinux, zboot
 
 __all__ = ["seeds"]
 
@@ -75,6 +79,8 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
         found["public"].append((_CAPTURE / f"ak{scheme}.tpm2b").read_bytes())
     found["pcr_file"].append((_CAPTURE / "quote.pcrs").read_bytes())
     found["pe"].append(make_pe([(b".text", bytes(64)), (b".data", b"x" * 40)], certificates=bytes(16), trailer=b"t"))
+    kernel = vmlinux(embedded())
+    found["kernel"] += [bzimage(gzip.compress(kernel)), bzimage(bz2.compress(kernel)), zboot(lzma.compress(kernel))]
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
     _user_space(found)
     found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]

@@ -34,6 +34,7 @@ from measlog.interop.tpm2tools import to_yaml
 from measlog.records import DevicePath, Record, SignatureLists, Undecodable, VariableData, decode
 from measlog.records.ipl import IplText
 from measlog.reference.authenticode import authenticode_digests
+from measlog.reference.kernelconfig import BuiltInCommandLine, read_built_in
 from measlog.registry import EventType, Register
 from measlog.replay.digests import check, trust
 
@@ -202,6 +203,12 @@ def _fat(data: bytes) -> object:
     return volume
 
 
+def _kernel(data: bytes) -> BuiltInCommandLine:
+    found = read_built_in(data, "amd64")
+    assert (found.text is None) == (found.unread is not None)
+    return found
+
+
 def _hcl(data: bytes) -> object:
     read = HclReport.from_bytes(data)
     try:
@@ -242,6 +249,7 @@ TARGETS: Mapping[str, Target] = {
     "quote": _quote,
     "pe": authenticode_digests,
     "fat": _fat,
+    "kernel": _kernel,
     "attest_tool_dump": AttestToolDump.from_json,
     "go_tpm_tools": GoTpmToolsAttestation.from_bytes,
     "cbor": _cbor,

@@ -139,6 +139,30 @@ def test_a_changed_command_line_is_told_in_words_and_registers() -> None:
     )
 
 
+def test_a_changed_built_in_command_line_is_told() -> None:
+    bare = {"flat": digests(9), "authenticode": digests(8)}
+    none = with_component(KERNEL, **bare, command_line="")
+    some = with_component(
+        KERNEL, flat=digests(7), authenticode=digests(6), command_line="a b", command_line_use="before"
+    )
+    unread = with_component(KERNEL, flat=digests(5), authenticode=digests(4), command_line_unread="why")
+    told = [one for one in compare(none, some) if one.kind == "command-line"]
+    assert told == [
+        Change(
+            kind="command-line",
+            subject="kernel of slot a",
+            message="the built-in command line of kernel of slot a was none, is a b (before what the boot loader gives)",
+            registers=(4, 9),
+            old=None,
+            new="a b (before what the boot loader gives)",
+        )
+    ]
+    (one,) = [one for one in compare(some, unread) if one.kind == "command-line"]
+    assert (one.old, one.new) == ("a b (before what the boot loader gives)", "not known")
+    # A manifest that says nothing, as those of before, is no change from one that says why it is not known.
+    assert not [one for one in compare(make_manifest(), unread) if one.kind == "command-line"]
+
+
 def test_a_lost_register_is_told() -> None:
     (one,) = compare(make_manifest(), make_manifest(covers={10: "ten"}))
     assert (one.kind, one.registers) == ("coverage", (4,))

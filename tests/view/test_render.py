@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,6 +95,21 @@ def test_every_event_of_the_corpus_has_a_line_and_a_document(shared: Path, name:
     for event in log:
         assert all(isinstance(text, str) for _, text in summary(event.data))
         json.dumps(jsonable(event.data)).encode("ascii")
+
+
+def test_a_manifest_is_shown_with_what_is_built_into_kernels() -> None:
+    made = make_manifest()
+    said: list[tuple[dict[str, Any], str]] = [
+        ({"command_line": "a b", "command_line_use": "before"}, "a b (before what the boot loader gives)"),
+        ({"command_line": ""}, "no command line"),
+        ({"command_line_unread": "packed by lz4 & not read"}, "packed by lz4 & not read"),
+    ]
+    for changes, expected in said:
+        kernel = attrs.evolve(made.components[1], **changes)
+        manifest = attrs.evolve(made, components=(made.components[0], kernel))
+        text = manifest_page(manifest).to_text()
+        assert any(kernel.path in line and expected in line for line in text.splitlines())
+        assert expected.replace("&", "&amp;") in manifest._repr_html_()
 
 
 def test_a_manifest_is_shown_with_what_it_speaks_for() -> None:

@@ -221,6 +221,7 @@ def flatcar(
     allow_silent_boot_manager: bool = False,
     allow_late_separator: bool = False,
     allow_unchecked_usr: bool = False,
+    allow_built_in_override: bool = False,
     phases: Iterable[str] = PHASE_PATHS,
     open_ended: Iterable[int] = (),
 ) -> Policy:
@@ -236,7 +237,8 @@ def flatcar(
     (``allow_fallback``), a boot that provisions the machine with what Ignition finds, which nothing measures: whoever can
     write the ESP can ask for one again (``allow_first_boot``), a firmware that does not measure what it calls
     (``allow_silent_boot_manager``) or closes PCR 7 late (``allow_late_separator``). Manifests whose USR was not checked
-    are refused unless ``allow_unchecked_usr``.
+    are refused unless ``allow_unchecked_usr``, kernels that use their built-in command line in place of the one that is
+    measured unless ``allow_built_in_override``.
 
     Of a unified kernel image the sections are the manifest's, nothing is added to it but ``allowed_arguments``, and the
     boot has come to one of ``phases`` (:data:`~measlog.appraisal.rules.unified.PHASE_PATHS`), which takes systemd's log
@@ -274,6 +276,7 @@ def flatcar(
                                 allow_first_boot=allow_first_boot,
                                 allow_silent_boot_manager=allow_silent_boot_manager,
                                 allow_unchecked_usr=allow_unchecked_usr,
+                                allow_built_in_override=allow_built_in_override,
                                 arguments=arguments,
                             ),
                             Untouched((11, 12, 13)),
@@ -286,6 +289,7 @@ def flatcar(
                         allow_boot_option_retries=allow_boot_option_retries,
                         allow_silent_boot_manager=allow_silent_boot_manager,
                         allow_unchecked_usr=allow_unchecked_usr,
+                        allow_built_in_override=allow_built_in_override,
                     ),
                 ),
                 Platform(),

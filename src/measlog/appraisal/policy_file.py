@@ -101,6 +101,7 @@ def _scripts(value: object) -> tuple[bytes, ...]:
 
 _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "allow_boot_option_retries": _boolean,
+    "allow_built_in_override": _boolean,
     "allow_dma_disabled": _boolean,
     "allow_failed_attempts": _boolean,
     "allow_fallback": _boolean,

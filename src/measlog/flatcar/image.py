@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self, TypedDict, Unpack
@@ -17,7 +18,7 @@ from attrs.validators import deep_iterable, instance_of
 from measlog.errors import FormatError, ManifestError, UnsupportedError
 from measlog.flatcar.authenticity import OpenPgpKeys, parse_digests
 from measlog.flatcar.boot import boot_paths, mok_events
-from measlog.flatcar.layout import EspContents, read_esp, read_oem, scan_partitions
+from measlog.flatcar.layout import EspContents, read_built_ins, read_esp, read_oem, scan_partitions
 from measlog.flatcar.registers import COVERS, NOT_COVERED, UNTOUCHED_MOK
 from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unified import UKI_COVERS, UKI_NOT_COVERED, uki_boot_paths, uki_root_hashes
@@ -115,7 +116,7 @@ class Image:
         with place.open("rb") as stream, tempfile.TemporaryDirectory(prefix="measlog-") as folder:
             size = os.fstat(stream.fileno()).st_size
             packed = FileBlocks(stream.fileno(), size)
-            kind = container_kind(packed.read(0, min(size, 1024)), packed.read(max(size - 512, 0), min(size, 512)))
+            kind = _container(packed)
             if kind is None:
                 image, digest = cls._read(place.name, packed, verity=verity, limits=limits, progress=progress)
                 assert digest is not None
@@ -132,13 +133,22 @@ class Image:
     def _unpacked(
         cls, place: Path, stream: IO[bytes], kind: str, folder: Path, *, verity: bool, limits: Limits
     ) -> Self:
-        """The image in a container of the kind named; the raw disk lies in ``folder`` as a sparse file meanwhile."""
+        """The image in a container of the kind named; the raw disk lies in ``folder`` as a sparse file meanwhile.
+
+        A cloud's image is packed twice as it is published: compressed, and in a hypervisor's format.
+        """
         target = folder / "disk"
         with target.open("w+b") as raw:
             if kind in QEMU_FORMATS:
                 convert(str(place.resolve()), kind, str(target), limits=limits)
             else:
                 unpack(stream, kind, SparseWriter(raw), limits=limits)
+        with target.open("rb") as disk:
+            inner = _container(FileBlocks(disk.fileno(), os.fstat(disk.fileno()).st_size))
+        if inner in QEMU_FORMATS:
+            packed, target = target, folder / "raw"
+            convert(str(packed), inner, str(target), limits=limits)
+            packed.unlink()
         with target.open("rb") as disk:
             blocks = FileBlocks(disk.fileno(), os.fstat(disk.fileno()).st_size)
             return cls._read(place.name, blocks, verity=verity, limits=limits, whole=False)[0]
@@ -171,12 +181,19 @@ class Image:
         oem = read_oem(partitions, gpt, blocks, limits=limits)
         usr = _usr(gpt, esp)
         layouts = [_verity_layout(gpt, one, blocks, limits) for one in usr] if verity else []
-        digest, scans = scan(
-            blocks,
-            lambda pool: [TreeScan(start=start, tree=HashTree(layout, executor=pool)) for start, layout in layouts],
-            whole=whole,
-            progress=progress,
-        )
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="measlog-kernel") as reader:
+            # Unpacking kernels takes as long as a part of the disk: meanwhile the disk is read.
+            components = reader.submit(read_built_ins, volume, esp.components, limits=limits)
+            digest, scans = scan(
+                blocks,
+                lambda pool: [TreeScan(start=start, tree=HashTree(layout, executor=pool)) for start, layout in layouts],
+                whole=whole,
+                progress=progress,
+            )
+            try:
+                esp = evolve(esp, components=components.result())
+            except FormatError as error:
+                raise error.inside(f"partitions[{esp_number}]") from None
         if verity:
             usr = tuple(_checked(gpt, one, part, blocks) for one, part in zip(usr, scans, strict=True))
         image = cls(
@@ -227,6 +244,11 @@ class Image:
             covered = {register: reason for register, reason in COVERS.items() if register not in missing}
             return evolve(manifest, covers=covered, not_covered=missing)
         return _with_mok(evolve(manifest, boot_paths=paths))
+
+
+def _container(blocks: FileBlocks) -> str | None:
+    head, tail = min(blocks.size, 1024), min(blocks.size, 512)
+    return container_kind(blocks.read(0, head), blocks.read(blocks.size - tail, tail))
 
 
 def _with_mok(manifest: ReferenceManifest) -> ReferenceManifest:

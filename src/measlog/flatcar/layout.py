@@ -19,9 +19,9 @@ from measlog.formats.gpt import Gpt
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.reference.authenticode import Digester, flat_digests
 from measlog.reference.manifest import Component, DiskFile, Grub, Partition
-from measlog.reference.programs import memdisk_files, read_grub, read_program
+from measlog.reference.programs import memdisk_files, read_grub, read_program, with_built_in
 
-__all__ = ["EspContents", "read_esp", "read_oem", "scan_partitions"]
+__all__ = ["EspContents", "read_built_ins", "read_esp", "read_oem", "scan_partitions"]
 
 _TEXT_LIMIT = 64 << 10
 _KERNEL = re.compile(r"flatcar/vmlinuz-([ab])", re.IGNORECASE)
@@ -71,7 +71,8 @@ def read_esp(volume: FatVolume, number: int, *, limits: Limits = DEFAULT_LIMITS,
     """Read every file of the ESP once. ``strict`` refuses kernels without a dm-verity root hash.
 
     Raises FormatError with the file's path: for a program that lies about itself, a ``grub.cfg`` beside GRUB, an
-    embedded configuration that differs from the copy on the ESP, and where a boot program is missing.
+    embedded configuration that differs from the copy on the ESP, and where a boot program is missing. What is built into
+    kernels is left to :func:`read_built_ins`.
     """
     files: list[DiskFile] = []
     components: list[Component] = []
@@ -113,6 +114,23 @@ def read_esp(volume: FatVolume, number: int, *, limits: Limits = DEFAULT_LIMITS,
     if grub is not None:
         _compare_copies(grub, contents, arch)
     return EspContents(arch=arch, files=tuple(files), components=tuple(components), grub=grub)
+
+
+def read_built_ins(
+    volume: FatVolume, components: tuple[Component, ...], *, limits: Limits = DEFAULT_LIMITS
+) -> tuple[Component, ...]:
+    """The components with what is built into kernels; FormatError with the path of one that is damaged."""
+    files = {path: file for file, path in _ordered(volume)}
+    found = []
+    for one in components:
+        if one.role not in {"kernel", "uki"}:
+            found.append(one)
+            continue
+        try:
+            found.append(with_built_in(one, volume.read(files[one.path]), limits=limits))
+        except FormatError as error:
+            raise error.inside(one.path) from None
+    return tuple(found)
 
 
 _VOLUMES: Mapping[str, type[Ext4Volume | BtrfsVolume]] = {"ext4": Ext4Volume, "btrfs": BtrfsVolume}
@@ -162,7 +180,7 @@ def _text(data: bytes) -> str | None:
 def _program(data: bytes, path: str, flat: Mapping[str, bytes], *, strict: bool, limits: Limits) -> Component | None:
     found = _KERNEL.fullmatch(path)
     slot = None if found is None else found[1].lower()
-    component = read_program(data, path=path, flat=flat, slot=slot, limits=limits)
+    component = read_program(data, path=path, flat=flat, slot=slot, built_in=False, limits=limits)
     if component is None or component.role != "kernel":
         return component
     try:

@@ -16,7 +16,7 @@ from measlog.errors import FormatError, ManifestError
 from measlog.flatcar.authenticity import OpenPgpKeys
 from measlog.flatcar.image import Image, Naming, authenticate, named, read_small
 from measlog.flatcar.registers import NOT_COVERED
-from measlog.flatcar.scan import FileBlocks, Progress, TreeScan, scan
+from measlog.flatcar.scan import BackgroundDigest, FileBlocks, Progress, TreeScan, scan
 from measlog.flatcar.unpack import SparseWriter, container_kind, pieces
 from measlog.flatcar.verity import HashTree, VerityLayout, embedded_root_hash
 from measlog.limits import DEFAULT_LIMITS, Limits
@@ -103,7 +103,7 @@ class Release:
         kernel = next((one for one in components if one.role == "kernel"), None)
         usr: tuple[Usr, ...] = image.usr if image is not None else ()
         if (update := _first(folder, UPDATE)) is not None and kernel is not None:
-            found, source = _update(update, kernel, verity=verity, limits=limits)
+            found, source = _update(update, kernel, verity=verity, limits=limits, progress=progress)
             sources.append(_vouched(update, source, keys))
             usr = usr or (found,)
         elif kernel is not None and not usr:
@@ -181,36 +181,52 @@ def _same(component: Component, image: Image, name: str) -> None:
         raise FormatError(f"{name}: is not the {component.role} on the disk image")
 
 
-def _update(path: Path, kernel: Component, *, verity: bool, limits: Limits) -> tuple[Usr, Source]:
-    """USR as the updater gets it, the raw partition, compared with the kernel."""
+def _update(
+    path: Path, kernel: Component, *, verity: bool, limits: Limits, progress: Progress | None
+) -> tuple[Usr, Source]:
+    """USR as the updater gets it, the raw partition, compared with the kernel; the file is read once."""
+    usr = Usr(slot="a", partition=3, status="unchecked", root=kernel.verity_root)
     with path.open("rb") as stream, tempfile.TemporaryFile(prefix="measlog-") as raw:
-        source = Source(
-            name=path.name,
-            size=os.fstat(stream.fileno()).st_size,
-            sha256=hashlib.file_digest(stream, "sha256").digest(),
-        )
-        usr = Usr(slot="a", partition=3, status="unchecked", root=kernel.verity_root)
-        if not verity:
-            return usr, source
-        stream.seek(0)
-        kind = container_kind(stream.read(1024))
-        disk: IO[bytes] = stream
+        size = os.fstat(stream.fileno()).st_size
+        blocks = FileBlocks(stream.fileno(), size)
+        kind = container_kind(blocks.read(0, min(size, 1024)))
         try:
-            if kind is not None:
-                stream.seek(0)
-                _unpack_update(stream, kind, raw, limits)
-                disk = raw
-            blocks = FileBlocks(disk.fileno(), os.fstat(disk.fileno()).st_size)
-            layout = VerityLayout.read(blocks, limits=limits)
-            _, (part,) = scan(
-                blocks, lambda pool: [TreeScan(start=0, tree=HashTree(layout, executor=pool))], whole=False
-            )
-            root = part.tree.finish(blocks)
+            if verity and kind is None:
+                digest, tree = _tree(blocks, limits, whole=True, progress=progress)
+                assert digest is not None
+            else:
+                tree = None
+                whole = BackgroundDigest(blocks, progress)
+                try:
+                    if verity and kind is not None:
+                        _unpack_update(stream, kind, raw, limits)
+                        unpacked = FileBlocks(raw.fileno(), os.fstat(raw.fileno()).st_size)
+                        _, tree = _tree(unpacked, limits, whole=False)
+                finally:
+                    digest = whole.result()
         except FormatError as error:
             raise error.inside(path.name) from None
+    source = Source(name=path.name, size=size, sha256=digest)
+    if tree is None:
+        return usr, source
+    root, data_blocks = tree
     if root != kernel.verity_root:
         raise FormatError(f"{path.name}: its dm-verity root hash is {root.hex()}, the kernel expects another")
-    return evolve(usr, status="verified", data_blocks=layout.data_blocks), source
+    return evolve(usr, status="verified", data_blocks=data_blocks), source
+
+
+def _tree(
+    blocks: FileBlocks, limits: Limits, *, whole: bool, progress: Progress | None = None
+) -> tuple[bytes | None, tuple[bytes, int]]:
+    """SHA-256 of a raw partition where ``whole`` asks for it; root hash and data blocks of its hash tree."""
+    layout = VerityLayout.read(blocks, limits=limits)
+    digest, (part,) = scan(
+        blocks,
+        lambda pool: [TreeScan(start=0, tree=HashTree(layout, executor=pool))],
+        whole=whole,
+        progress=progress,
+    )
+    return digest, (part.tree.finish(blocks), layout.data_blocks)
 
 
 def _unpack_update(stream: IO[bytes], kind: str, raw: IO[bytes], limits: Limits) -> None:

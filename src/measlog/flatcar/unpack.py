@@ -33,6 +33,8 @@ DAMAGE = (zlib.error, lzma.LZMAError, struct.error, tarfile.TarError, zipfile.Ba
 CHUNK = 1 << 20
 SECTOR = 512
 HEAD = 64 << 10
+DAMAGE_WITHIN = 64 << 20
+"""Bytes of what is no disk that are looked through for damage; a block of bzip2 made of zeros unpacks to 45 MB."""
 
 _MAGIC = (
     (0, b"BZh", "bzip2"),
@@ -94,39 +96,49 @@ class SparseWriter:
 
 
 def unpack(stream: IO[bytes], kind: str, out: SparseWriter, *, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Write the raw disk in ``stream``, a container of the kind named, to ``out``.
+    """Write the disk in ``stream``, a container of the kind named, to ``out``: raw, or in one of QEMU_FORMATS.
 
     Raises FormatError with the place in the container where it is damaged, and LimitExceededError as soon as the disk
-    becomes longer than its own partition table says, or that says more than the limits allow.
+    becomes longer than its own partition table says, or that says more than the limits allow. A disk in a hypervisor's
+    format may become as long as the limits allow.
     """
-    head = b""
+    head, whose = b"", "the disk's partition table names"
     bound: int | None = None
-    for piece in pieces(stream, kind):
+    packed = pieces(stream, kind)
+    for piece in packed:
         if bound is None:
             head += piece
             if len(head) < HEAD:
                 continue
-            bound = _disk_size(head, limits)
+            if container_kind(head) in QEMU_FORMATS:
+                bound, whose = limits.image_size, "are the limit"
+            else:
+                bound = _disk_size(head, packed, limits)
             piece = head  # noqa: PLW2901
         if out.size + len(piece) > bound:
-            raise LimitExceededError(
-                f"unpacks to more than the {bound} bytes that the disk's partition table names", offset=stream.tell()
-            )
+            raise LimitExceededError(f"unpacks to more than the {bound} bytes that {whose}", offset=stream.tell())
         out.write(piece)
     if bound is None:
         raise TruncatedError(f"unpacks to {len(head)} bytes: no disk", offset=stream.tell())
     out.finish()
 
 
-def _disk_size(head: bytes, limits: Limits) -> int:
-    """The disk's length in bytes as its GPT header has it, rounded up to a MiB: some tools round so."""
+def _disk_size(head: bytes, rest: Iterator[bytes], limits: Limits) -> int:
+    """The disk's length in bytes as its GPT header has it, rounded up to a MiB: some tools round so.
+
+    Behind it there may be a sector more, the footer of a fixed VHD.
+    """
     header = EFI_PARTITION_TABLE_HEADER.parse(head[SECTOR : 2 * SECTOR])
     if header.Signature != b"EFI PART":
+        # Damage is found at the end of a block, which hands out what is wrong before: that is the error to tell.
+        left = DAMAGE_WITHIN
+        while left > 0 and (piece := next(rest, b"")):
+            left -= len(piece)
         raise FormatError("what is packed has no GUID partition table: is this a disk image?", offset=SECTOR)
     size = (int(header.AlternateLBA) + 1) * SECTOR
     if size > limits.image_size:
         raise LimitExceededError(f"a disk of {size} bytes, the limit is {limits.image_size}", offset=SECTOR + 32)
-    return (size + CHUNK - 1) // CHUNK * CHUNK
+    return (size + CHUNK - 1) // CHUNK * CHUNK + SECTOR
 
 
 def pieces(stream: IO[bytes], kind: str) -> Iterator[bytes]:
@@ -288,5 +300,7 @@ def _run(tool: str, *words: str) -> str:
     done = subprocess.run([tool, *words], capture_output=True, text=True, check=False)  # noqa: S603  (no shell, words after --)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
-        raise FormatError(f"qemu-img {words[0]}: {lines[-1]}")
+        # The path, the last word but one or the last, is no name that the caller knows: it may be a temporary file.
+        place = words[words.index("--") + 1]
+        raise FormatError(f"qemu-img {words[0]}: {lines[-1].replace(place, 'the image')}")
     return done.stdout

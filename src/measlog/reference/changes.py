@@ -95,7 +95,8 @@ def _program(name: str, old: Component, new: Component, registers: tuple[int, ..
     yield from _texts("sbat", name, f"the SBAT level that {name} sets", _level(old), _level(new), (7,))
     before, after = (None if one.uki is None else one.uki.command_line for one in (old, new))
     yield from _texts("command-line", name, f"the command line of {name}", before, after, (11, 12))
-    yield from _texts("command-line", name, f"the built-in command line of {name}", old.command_line, new.command_line)
+    what = f"the built-in command line of {name}"
+    yield from _texts("command-line", name, what, old.built_in, new.built_in, registers)
 
 
 def _texts(

@@ -34,6 +34,7 @@ from measlog.reference.fields import (
     timestamp,
     uuid,
 )
+from measlog.reference.kernelconfig import LINE_LIMIT, USES, in_words
 from measlog.reference.uki import Uki
 
 if TYPE_CHECKING:
@@ -127,7 +128,9 @@ class Component:
 
     ``authenticode`` is the digest that UEFI measures into PCR 4, ``flat`` that of the whole file, which GRUB measures
     into PCR 9. ``path`` has no leading slash. ``slot`` is set for kernels alone. ``verity_root`` is the dm-verity root
-    hash embedded in a kernel, ``version`` the kernel's or the boot loader's own version text. ``mok_list`` and
+    hash embedded in a kernel, ``version`` the kernel's or the boot loader's own version text. ``command_line`` is the
+    command line that is built into a kernel (empty where none is), ``command_line_use`` what the kernel does with it
+    (:data:`measlog.reference.kernelconfig.USES`), ``command_line_unread`` why it is not known. ``mok_list`` and
     ``mok_list_x`` are what a shim measures into PCR 14 for MokList and MokListX where the owner has added nothing.
     ``sbat_levels`` are a shim's levels by policy (``automatic``, ``latest``), ``secure_boot`` the events that it may add to
     PCR 7, ``uki`` what a unified kernel image measures.
@@ -142,7 +145,9 @@ class Component:
     flat: Mapping[str, bytes] = member(digests(BANKS))
     version: str | None = member(optional(text(maximum=1024)), default=None)
     verity_root: bytes | None = member(optional(hexadecimal(size=32)), default=None)
-    command_line: str | None = member(optional(text(maximum=4096)), default=None)
+    command_line: str | None = member(optional(text(maximum=LINE_LIMIT)), default=None)
+    command_line_use: str | None = member(optional(choice(*USES)), default=None)
+    command_line_unread: str | None = member(optional(text(maximum=256)), default=None)
     sbat: tuple[SbatEntry, ...] = member(sequence(record(SbatEntry), maximum=256), default=())
     signers: tuple[Signer, ...] = member(sequence(record(Signer), maximum=16), default=())
     vendor_certificates: tuple[Certificate, ...] = member(sequence(record(Certificate), maximum=64), default=())
@@ -153,6 +158,17 @@ class Component:
     sbat_levels: Mapping[str, str] = member(mapping(_NAME, _SCRIPT, maximum=8), factory=dict)
     secure_boot: tuple[Contribution, ...] = member(sequence(record(Contribution), maximum=64), default=())
     uki: Uki | None = member(optional(record(Uki)), default=None)
+
+    def __attrs_post_init__(self) -> None:
+        if (self.command_line_use is not None) != bool(self.command_line):
+            raise ManifestError(f"{self.path}: a built-in command line and what is done with it belong together")
+        if self.command_line is not None and self.command_line_unread is not None:
+            raise ManifestError(f"{self.path}: a built-in command line that is said to be unread")
+
+    @property
+    def built_in(self) -> str | None:
+        """A kernel's built-in command line in words, ``not known`` where it is not, None where nothing is built in."""
+        return in_words(self.command_line, self.command_line_use)
 
     @property
     def minimum_sbat(self) -> Mapping[str, int]:

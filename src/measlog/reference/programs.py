@@ -10,6 +10,8 @@ import tarfile
 from collections.abc import Mapping
 from uuid import UUID
 
+from attrs import evolve
+
 from measlog.errors import FormatError, LimitExceededError, ManifestError, UnsupportedError
 from measlog.formats.grubimage import GrubModuleArea
 from measlog.formats.pecoff import PeImage
@@ -17,6 +19,7 @@ from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.records.signature_list import load_certificate
 from measlog.reference.authenticode import authenticode_digests
 from measlog.reference.authorities import contributions, minimum_sbat, sbat_levels
+from measlog.reference.kernelconfig import read_built_in
 from measlog.reference.manifest import BANKS, Certificate, Component, Grub, SbatEntry
 from measlog.reference.signers import image_signers, named_certificate
 from measlog.reference.uki import read_uki
@@ -31,6 +34,7 @@ __all__ = [
     "read_grub",
     "read_program",
     "vendor_data",
+    "with_built_in",
 ]
 
 SCRIPT_LIMIT = 1 << 20
@@ -117,14 +121,17 @@ def read_program(
     path: str,
     flat: Mapping[str, bytes],
     slot: str | None = None,
+    built_in: bool = True,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Component | None:
     """The component that a PE file is; None where it is none of those that a boot path knows.
 
-    ``flat`` are its digests as a file. FormatError where the file lies about itself, or says what no manifest can hold.
+    ``flat`` are its digests as a file. ``built_in=False`` leaves what is built into a kernel to :func:`with_built_in`,
+    which takes the longest: it unpacks the kernel. FormatError where the file lies about itself, or says what no manifest can hold.
     """
     try:
-        return _read_program(data, path, flat, slot, limits)
+        component = _read_program(data, path, flat, slot, limits)
+        return with_built_in(component, data, limits=limits) if component is not None and built_in else component
     except ManifestError as error:
         raise FormatError(str(error)) from None
 
@@ -184,6 +191,26 @@ def _read_program(
         secure_boot=contributions(levels, [(one.subject, vendor[0]) for one in certificates]) if role == "shim" else (),
         uki=uki,
     )
+
+
+def with_built_in(component: Component, data: bytes | memoryview, *, limits: Limits = DEFAULT_LIMITS) -> Component:
+    """The component of the file ``data``, for a kernel or a unified image with the command line that is built in.
+
+    Raises FormatError as :func:`measlog.reference.kernelconfig.read_built_in` does.
+    """
+    if component.role == "kernel":
+        found = read_built_in(data, component.machine, limits=limits)
+    elif component.role == "uki":
+        image = PeImage.from_bytes(data, limits=limits)
+        section = image.section(".linux")
+        assert section is not None
+        try:
+            found = read_built_in(image.content(data, section), component.machine, limits=limits)
+        except FormatError as error:
+            raise error.inside(".linux", section.pointer_to_raw_data) from None
+    else:
+        return component
+    return evolve(component, command_line=found.text, command_line_use=found.use, command_line_unread=found.unread)
 
 
 def _inner(data: bytes | memoryview, image: PeImage) -> Mapping[str, bytes] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from measlog.errors import ReplayError
 from measlog.registry import PCR_NAMES, Register
 from measlog.view.assets import asset
+from measlog.view.builtin import built_in_lines, unread_command_lines
 from measlog.view.compare import expected_text
 from measlog.view.findings import finding_block
 from measlog.view.fleet import counted
@@ -343,6 +344,11 @@ def manifest_html(manifest: ReferenceManifest) -> str:
                 *(
                     ("usr", f"slot {u.slot}, {u.status}, root {u.root.hex() if u.root else 'unknown'}")
                     for u in manifest.usr
+                ),
+                *(("built in", f"{clip(path, _MAX_TEXT)}: {words}") for path, words in built_in_lines(manifest)),
+                *(
+                    ("built in", f"{clip(path, _MAX_TEXT)}: not known: {reason}")
+                    for path, reason in unread_command_lines(manifest)
                 ),
             )
         ),

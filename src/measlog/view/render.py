@@ -9,6 +9,7 @@ from attrs import frozen
 
 from measlog.log import FurtherEvent
 from measlog.registry import PCR_NAMES
+from measlog.view.builtin import built_in_lines, unread_command_lines
 from measlog.view.escape import escape
 from measlog.view.grid import Cell, Grid, Span, span
 from measlog.view.summary import summary
@@ -295,6 +296,7 @@ def manifest_page(manifest: ReferenceManifest) -> Page:
         ("made from", f"{s.name}, {s.size} bytes, sha256 {s.sha256.hex()}, {s.authenticity}") for s in manifest.sources
     ]
     facts += [("usr", f"slot {u.slot}: {u.status}, root {u.root.hex() if u.root else 'unknown'}") for u in manifest.usr]
+    facts += [("built in", f"{path}: {words}") for path, words in built_in_lines(manifest)]
     components = tuple(
         (span(c.role), span(c.slot or "-"), span(c.path), span(c.authenticode.get("sha256", b"").hex() or "-"))
         for c in manifest.components
@@ -311,6 +313,7 @@ def manifest_page(manifest: ReferenceManifest) -> Page:
         if registers:
             parts += [span(""), span(title, "bold")]
             parts += [span(f"  PCR {pcr}: {text}") for pcr, text in sorted(registers.items())]
+    parts += [span(f"  built-in command line of {path}: {reason}") for path, reason in unread_command_lines(manifest)]
     return Page(parts=tuple(parts))
 
 

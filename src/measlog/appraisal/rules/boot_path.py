@@ -14,6 +14,7 @@ from attrs import Factory, evolve, field, frozen
 from measlog.appraisal.paths import Candidate, Following, follow
 from measlog.appraisal.result import Severity
 from measlog.appraisal.rules.boot_manager import started_images
+from measlog.appraisal.rules.built_in import judge_built_in
 from measlog.appraisal.rules.command_line import explain_arguments, judge_arguments
 from measlog.appraisal.rules.divergence import Followed, boot_score, complete_boot, identify, judge_following
 from measlog.appraisal.rules.oem import OEM_FILE, listed, operator_settings
@@ -47,7 +48,8 @@ class BootPaths:
     actions in PCR 4; ``allow_fallback``, the other slot where the chosen one did not start; ``allow_first_boot``, a boot
     that provisions the machine, by settings that nothing measures;
     ``allow_silent_boot_manager``, a firmware that does not measure which option it calls;
-    ``allow_unchecked_usr``, manifests built without looking at USR.
+    ``allow_unchecked_usr``, manifests built without looking at USR; ``allow_built_in_override``, kernels that use their
+    built-in command line in place of the one that is measured.
     """
 
     secure_boot: bool = True
@@ -58,6 +60,7 @@ class BootPaths:
     allow_first_boot: bool = True
     allow_silent_boot_manager: bool = False
     allow_unchecked_usr: bool = False
+    allow_built_in_override: bool = False
     arguments: ArgumentModel | None = field(default=None, converter=_model)
     code: str = "boot-path"
     severity: Severity = "error"
@@ -102,8 +105,9 @@ class BootPaths:
             report.find("boot.closest", f"the boot that explains most is {candidate.name}", severity="info")
         # 3. The kernel is the same in every register that names it (A45).
         self._judge_kernel(case.bank, followings, report)
-        # 4. What the kernel's root hash binds was compared with it when the manifest was built.
-        self._judge_usr(followings, report)
+        # 4. What the kernel's root hash binds was compared with it when the manifest was built, and the kernel uses the
+        #    command line that was measured.
+        self._judge_started(followings, report)
         self._judge_variation(candidate, report)
         identify(best, report)
 
@@ -179,8 +183,8 @@ class BootPaths:
                     )
                     return
 
-    def _judge_usr(self, followings: Sequence[Following], report: Report) -> None:
-        """The USR of the kernel that was started: its contents are in no register, its root hash is in the kernel."""
+    def _judge_started(self, followings: Sequence[Following], report: Report) -> None:
+        """What is in no register and the kernel that was started binds: USR by its root hash, its built-in arguments."""
         owners = {
             (id(manifest), component.path): (manifest, component)
             for following in followings
@@ -191,6 +195,7 @@ class BootPaths:
         for manifest, component in owners.values():
             roots = {component.verity_root}
             judge_usr(manifest, roots, "kernel", report, allow_unchecked=self.allow_unchecked_usr)
+            judge_built_in(manifest, component, report, pcr=8, allow_override=self.allow_built_in_override)
 
     def _judge_variation(self, candidate: Candidate, report: Report) -> None:
         """What the policy admits by name is said, or refused."""

@@ -12,6 +12,7 @@ from measlog.appraisal.paths import Candidate, follow
 from measlog.appraisal.result import Severity
 from measlog.appraisal.rules.additions import judge_additions
 from measlog.appraisal.rules.boot_manager import started_images
+from measlog.appraisal.rules.built_in import judge_built_in
 from measlog.appraisal.rules.divergence import Followed, boot_score, complete_boot, identify, judge_following
 from measlog.appraisal.rules.usr import judge_usr
 from measlog.errors import PolicyError
@@ -62,6 +63,7 @@ class UnifiedBoot:
     allow_boot_option_retries: bool = True
     allow_silent_boot_manager: bool = False
     allow_unchecked_usr: bool = False
+    allow_built_in_override: bool = False
     code: str = "unified-boot"
     severity: Severity = "error"
     sentence: str = (
@@ -104,10 +106,13 @@ class UnifiedBoot:
             report.find("boot.closest", f"the boot that explains most is {candidate.name}", severity="info")
         # 4. Nothing was handed to the image beside what is in it: PCR 8, 9, 12 and 13.
         judge_additions(self.code, case, candidate.image, self.allowed_arguments, report)
-        # 5. What the root hash in the command line binds was compared with it when the manifest was built.
+        # 5. What the root hash in the command line binds was compared with it when the manifest was built, and the
+        #    kernel uses that command line.
         if any(c is candidate.image for f in followings for _, _, owners in f.matched for _, c in owners):
             roots = set(uki_root_hashes((candidate.image,)).values())
             judge_usr(candidate.manifest, roots, "image", report, allow_unchecked=self.allow_unchecked_usr)
+            allow = self.allow_built_in_override
+            judge_built_in(candidate.manifest, candidate.image, report, pcr=11, allow_override=allow)
         identify(best, report)
 
     def _candidates(self, case: Case) -> Iterator[Candidate]:

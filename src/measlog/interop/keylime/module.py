@@ -169,7 +169,7 @@ def _boot_aggregates(log: EventLog) -> dict[str, list[str]]:
             continue
         if new is not None and values:
             found[name] = [
-                str(new(b"".join([values[pcr] for pcr in covered])).hexdigest())
+                new(b"".join([values[pcr] for pcr in covered])).digest().hex()
                 for covered in _AGGREGATES
                 if values.keys() >= covered
             ]

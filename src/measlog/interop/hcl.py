@@ -93,7 +93,7 @@ class HclReport:
         """The vTPM's attestation key, if a verified quote or report of the hardware vouches for these claims.
 
         Its report data must be :attr:`expected_report_data`; that it is fresh is for the vTPM's own quote, and its
-        nonce, to show. Raises :class:`~measlog.errors.KeyTrustError`.
+        nonce, to show. Raises :class:`~measlog.errors.KeyTrustError`, and TypeError for what is no such proof.
         """
         # 1. It is a proof, of the hardware that the report is about.
         if isinstance(verified, VerifiedTdxQuote):

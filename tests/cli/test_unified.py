@@ -102,3 +102,50 @@ def test_the_report_shows_its_events(measlog: Runner, fixtures: Path, tmp_path: 
     assert 'id="event-48"' in text
     assert "leave-initrd" in text
     assert "tpm2-measure.log" in text
+
+
+@pytest.mark.parametrize("name", ["binary_runtime_measurements", "ascii_runtime_measurements"])
+def test_imas_log_explains_its_register(measlog: Runner, fixtures: Path, name: str) -> None:
+    """The TPM's quote covers PCR 10, so it is the independent source of what the log must come to."""
+    folder = fixtures / "uki"
+    without = verify(measlog, folder, "--json").document["not_covered"]
+    found = verify(measlog, folder, "--json", "--ima-log", folder / name)
+    assert found.status == 0
+    why = "its value does not follow from the log"
+    assert [item["reason"] for item in without if item["pcr"] == 10].count(why) == 1
+    assert why not in [item["reason"] for item in found.document["not_covered"]]
+
+
+def test_imas_log_must_be_that_of_the_quote(measlog: Runner, fixtures: Path, tmp_path: Path) -> None:
+    folder, log = fixtures / "uki", tmp_path / "ima"
+    lines = (folder / "ascii_runtime_measurements").read_bytes().splitlines(keepends=True)
+    for wrong in (lines[:-1], [*lines, lines[-1]], [*lines[1:], lines[0]]):
+        log.write_bytes(b"".join(wrong))
+        done = verify(measlog, folder, "--ima-log", log)
+        assert (done.status, str(log) in done.err, "PCR 10" in done.err) == (3, True, True)
+    log.write_bytes(b"".join(lines).replace(b"10 ", b"4 ", 1))
+    done = verify(measlog, folder, "--ima-log", log)
+    assert (done.status, str(log) in done.err, "ima[0]: PCR 4 is not one" in done.err) == (3, True, True)
+    log.write_bytes((folder / "binary_runtime_measurements").read_bytes()[:-3])
+    done = verify(measlog, folder, "--ima-log", log)
+    assert (done.status, f"{log}: entries[" in done.err) == (3, True)
+    log.unlink()
+    done = verify(measlog, folder, "--ima-log", log)
+    assert (done.status, str(log) in done.err) == (3, True)
+
+
+def test_imas_log_beside_files_and_in_the_report(measlog: Runner, fixtures: Path, tmp_path: Path) -> None:
+    folder, page = fixtures / "ima", tmp_path / "page.html"
+    ima = folder / "binary_runtime_measurements"
+    words: list[str | Path] = [
+        *("--log", folder / "binary_bios_measurements", "--quote", folder / "quote.msg"),
+        *("--signature", folder / "quote.sig", "--ak", folder / "ak.pub", "--ima-log", ima),
+        *("--nonce", (folder / "nonce.txt").read_text().strip(), "--manifest", folder / "manifest.dsse.json"),
+        *("--manifest-key", fixtures / "lab" / "keys" / "manifest.pub"),
+    ]
+    # No register values are needed beside it: the logs give all that was quoted.
+    assert measlog("verify", *words).status == 1
+    assert measlog("report", *words, "-o", page).status == 1
+    text = page.read_text()
+    assert f"--ima-log {ima}" in text
+    assert "boot_aggregate" in text

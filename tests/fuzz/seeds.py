@@ -15,11 +15,11 @@ from measlog import EventLog, ReferenceManifest, SignedManifest
 from measlog.interop import cbor, corim
 from measlog.registry import EventType
 from tests.conftest import FIXTURES
-from tests.evidence import tdx_maker
+from tests.evidence import snp_maker, tdx_maker
 from tests.formats.gpt_maker import entry, make_gpt
 from tests.formats.pe_maker import make_pe
 from tests.fuzz.targets import FAMILIES, TARGETS
-from tests.interop import gomessages, test_clouds, test_gotdx
+from tests.interop import gomessages, test_clouds, test_gotdx, test_gotpmtools
 from tests.records.vectors import ROWS
 from tests.reference.kernels import bzimage, embedded, vmlinux, zboot
 
@@ -84,6 +84,7 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["gpt"].append(make_gpt([entry(64, 100, "A"), entry(101, 200, "B")], sectors=256))
     _user_space(found)
     found["tdx_quote"] += [tdx_maker.quote(), tdx_maker.quote(tdx_maker.body(v15=True), version=5, tail=bytes(8))]
+    found["snp_report"] += [snp_maker.report(), snp_maker.report(version=3, vmpl=2)]
     found["hcl_report"] += [test_clouds.report(), test_clouds.report(kind=2)]
     found["nitrotpm"] += [test_clouds.document(), test_clouds.document(tagged=False)]
     found["go_tdx_guest"].append(test_gotdx.message(test_gotdx.parts(tdx_maker.quote())))
@@ -93,7 +94,10 @@ def seeds() -> Mapping[str, tuple[bytes, ...]]:
     found["signed_corim"].append(corim.sign(small, ec.derive_private_key(5, ec.SECP256R1()), signer="seed"))
     found["cbor"] += found["signed_corim"] + [cbor.encode({1: [None, True, -5, "text", {"a": cbor.Tag(99, b"b")}]})]
     found["attest_tool_dump"].append(gomessages.encoded(gomessages.dump()))
-    found["go_tpm_tools"].append(gomessages.attestation(tail=gomessages.field(4, gomessages.field(1, b"zone"))))
+    found["go_tpm_tools"] += [
+        gomessages.attestation(tail=gomessages.field(4, gomessages.field(1, b"zone"))),
+        gomessages.attestation(tail=gomessages.field(5, test_gotpmtools.CONTAINERS)),
+    ]
     for path in sorted(FIXTURES.glob("fuzz/*/*")):
         if path.parent.name in found and path.suffix != ".md":
             found[path.parent.name].append(path.read_bytes())

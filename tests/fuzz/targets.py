@@ -16,6 +16,7 @@ from measlog.evidence.quote import Quote
 from measlog.formats.blocks import BytesBlocks
 from measlog.formats.fat import FatVolume
 from measlog.formats.gpt import Gpt
+from measlog.formats.sevsnp import parse_snp_report
 from measlog.formats.tdx import parse_tdx_quote
 from measlog.formats.tpm2 import parse_attest, parse_pcr_file, parse_public, parse_signature
 from measlog.interop import cbor
@@ -256,6 +257,7 @@ TARGETS: Mapping[str, Target] = {
     "corim": Corim.unsafe_from_unsigned,
     "signed_corim": SignedCorim.from_bytes,
     "tdx_quote": parse_tdx_quote,
+    "snp_report": parse_snp_report,
     "go_tdx_guest": raw_quote,
     "hcl_report": _hcl,
     "nitrotpm": NitroTpmDocument.from_bytes,

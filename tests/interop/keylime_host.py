@@ -26,13 +26,14 @@ from tests.interop.swtpm import need
 
 KEY = (FIXTURES / "lab" / "keys" / "manifest.pub").read_bytes()
 MODULE = "measlog.interop.keylime"
+UNIFIED = "measlog.interop.keylime.unified"
 
 
 @cache
 def _load() -> Any:
     os.environ |= {
         "KEYLIME_DIR": tempfile.gettempdir(),
-        "KEYLIME_VERIFIER_MEASURED_BOOT_IMPORTS": f"['{MODULE}']",
+        "KEYLIME_VERIFIER_MEASURED_BOOT_IMPORTS": f"['{MODULE}', '{UNIFIED}']",
         "KEYLIME_VERIFIER_MEASURED_BOOT_EVALUATE": "always",
     }
     # Keylime sets up logging for the whole process when it is imported.
@@ -83,13 +84,14 @@ def record_of(name: str) -> dict[str, Any]:
 
 
 @cache
-def policy_of(name: str) -> str:
+def policy_of(name: str, more: str = "") -> str:
     """The measured-boot policy of a fixture's release: its signed manifest, and the published policy."""
     toml = f"""
     format = "measlog.policy/1"
     name = "lab"
     use = "flatcar"
     secure_boot = {str(record_of(name).get("secure_boot", True)).lower()}
+    {more}
     """
     manifest = (FIXTURES / name / "manifest.dsse.json").read_bytes()
     return policy_document(policy=toml, manifests=[manifest], keys=[KEY]).decode()
@@ -106,6 +108,7 @@ def failures(
     suffix: str = "",
     ima: str = "",
     count: int = 0,
+    registers: str = "accept-all",
 ) -> list[tuple[str, dict[str, Any]]]:
     """What Keylime's own verifier says of a fixture: event id and context of each failure."""
     host = keylime()
@@ -124,6 +127,7 @@ def failures(
         None,
         log_of(name) if log is None else log,
         policy,
+        mb_policy_name=registers,
         skip_clock_check=True,
         count=count,
     )

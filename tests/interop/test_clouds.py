@@ -25,12 +25,21 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from measlog import EventLog
-from measlog.errors import EvidenceError, FormatError, KeyTrustError, NonceError, ReplayError, SignatureError
+from measlog.errors import (
+    EvidenceError,
+    FormatError,
+    KeyTrustError,
+    NonceError,
+    ReplayError,
+    SignatureError,
+    UnsupportedError,
+)
+from measlog.evidence.snp import VerifiedSnpReport
 from measlog.evidence.tdx import TdxQuote
 from measlog.interop.cbor import Tag, encode
 from measlog.interop.hcl import HclReport
 from measlog.interop.nitrotpm import NitroTpmDocument, VerifiedNitroTpm
-from tests.evidence import machines, quotes, tdx_maker
+from tests.evidence import machines, quotes, snp_maker, tdx_maker
 from tests.evidence.test_tdx import ccel
 
 NOW = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
@@ -342,8 +351,49 @@ def test_a_tdx_quote_vouches_for_the_key_of_the_vtpm() -> None:
     with pytest.raises(KeyTrustError, match="other claims") as caught:
         HclReport.from_bytes(report(claims(more=1))).ak(tdx(read.expected_report_data))
     assert caught.value.check == "hcl-binding"
-    with pytest.raises(KeyTrustError, match="SEV-SNP"):
+    with pytest.raises(KeyTrustError, match="sev-snp") as caught:
         HclReport.from_bytes(report(kind=2)).ak(tdx(read.expected_report_data))
+    assert caught.value.check == "hcl-kind"
+    with pytest.raises(TypeError, match="only a verified"):
+        read.ak(TdxQuote.from_bytes(tdx_maker.quote()))  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match="of Intel TDX"):
+        read.snp_report()
+
+
+def snp(contents: bytes | None = None, **options: Any) -> bytes:
+    """An HCL report with a signed SEV-SNP report in it, about these claims."""
+    raw = report(contents, kind=2)
+    data = HclReport.from_bytes(raw).expected_report_data
+    return raw[:32] + snp_maker.report(report_data=data, **options) + raw[32 + 1184 :]
+
+
+def verified_snp(raw: bytes) -> VerifiedSnpReport:
+    read = HclReport.from_bytes(raw)
+    return read.snp_report().verify(
+        report_data=read.expected_report_data,
+        chain=snp_maker.chain(),
+        roots=snp_maker.pem(snp_maker.ark()),
+        now=snp_maker.NOW,
+    )
+
+
+def test_an_snp_report_vouches_for_the_key_of_the_vtpm() -> None:
+    raw = snp()
+    ak = HclReport.from_bytes(raw).ak(verified_snp(raw))
+    assert machines.evidence(key=AK).verify(ak=ak, nonce=machines.NONCE).ak_trust == "caller"
+    with pytest.raises(KeyTrustError, match="other claims"):
+        HclReport.from_bytes(snp(claims(more=1))).ak(verified_snp(raw))
+    with pytest.raises(KeyTrustError, match="of sev-snp"):
+        HclReport.from_bytes(report()).ak(verified_snp(raw))
+    # Claims that were put beside a genuine report: it does not answer for them.
+    forged = report(claims(more=1), kind=2)
+    with pytest.raises(EvidenceError) as caught:
+        verified_snp(forged[:32] + raw[32 : 32 + 1184] + forged[32 + 1184 :])
+    assert caught.value.check == "nonce"
+    # The guest itself asks for a report, from its own level.
+    with pytest.raises(EvidenceError) as caught:
+        verified_snp(snp(vmpl=2))
+    assert caught.value.check == "vmpl"
 
 
 @pytest.mark.parametrize(("number", "name"), [(1, "sha256"), (2, "sha384"), (3, "sha512")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +17,8 @@ from measlog.errors import EvidenceError, FormatError, KeyTrustError, LimitExcee
 from measlog.evidence.trust import TCG_KP_AIK_CERTIFICATE
 from measlog.formats.protobuf import fields, message
 from measlog.interop.gotpmtools import GceInstance, GoTpmToolsAttestation
+from measlog.limits import Limits
+from measlog.registry import Register
 from tests.conftest import shared_path
 from tests.evidence import machines, quotes
 from tests.evidence.test_trust import NOW, Authority, issue, pem
@@ -85,12 +89,12 @@ def test_values_and_log_are_checked_against_what_was_signed() -> None:
 
 def test_what_a_message_says_beside_its_quotes() -> None:
     instance = field(1, b"europe-west3-a") + field(2, b"p") + field(3, 7) + field(4, b"vm") + field(5, 2**64 - 1)
-    tail = field(4, instance) + field(5, b"CEL") + field(9, b"a quote") + field(99, b"unknown") + field(98, 5)
+    tail = field(4, instance) + field(9, b"a quote") + field(99, b"unknown") + field(98, 5)
     read = GoTpmToolsAttestation.from_bytes(attestation(tail=tail))
     assert read.instance == GceInstance(
         zone="europe-west3-a", project_id="p", project_number=7, instance_name="vm", instance_id=2**64 - 1
     )
-    assert (read.canonical_event_log, read.banks) == (b"CEL", ("sha1", "sha256"))
+    assert (read.canonical_log, read.banks) == (None, ("sha1", "sha256"))
     assert read.tee is not None
     assert (read.tee.kind, read.tee.raw) == ("tdx", b"a quote")
     assert read.ak_public == quotes.public(quotes.ecc_key())
@@ -98,6 +102,117 @@ def test_what_a_message_says_beside_its_quotes() -> None:
     snp = GoTpmToolsAttestation.from_bytes(attestation(tail=field(8, b"a report"))).tee
     assert snp is not None
     assert snp.kind == "sev-snp"
+
+
+# What a Container-Optimized OS records of the containers that it starts, in PCR 13: each record is four fields of type, length
+# and value (CEL 1.1, 5.1; go-tpm-tools numbers its own content 80 and extends the hash of that field).
+
+AREA, LOG = field(1, ak_area()), field(3, machines.log_bytes())
+COS_CONTENT, COS_PCR = 80, 13
+
+
+def cel_field(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BI", kind, len(value)) + value
+
+
+def cos_record(
+    number: int, said: bytes, *, pcr: int = COS_PCR, digest: bytes | None = None, kind: int = COS_CONTENT
+) -> bytes:
+    content = cel_field(kind, cel_field(0, said))
+    digests = {4: hashlib.sha1(content).digest(), 11: digest or hashlib.sha256(content).digest()}
+    return (
+        cel_field(0, struct.pack(">Q", number))
+        + cel_field(1, bytes([pcr]))
+        + cel_field(3, b"".join(cel_field(*item) for item in digests.items()))
+        + content
+    )
+
+
+SAID = (b"docker.io/library/app:1.2", b"sha256:00ff", b"--verbose")
+CONTAINERS = b"".join(cos_record(number, said) for number, said in enumerate(SAID))
+
+
+def containers(canonical: bytes = CONTAINERS, *, value: bytes | None = None) -> GoTpmToolsAttestation:
+    """A message whose quote covers PCR 13 as well, of what hashlib makes of the honest records."""
+    register = bytes(32)
+    for said in SAID:
+        content = cel_field(COS_CONTENT, cel_field(0, said))
+        register = hashlib.sha256(register + hashlib.sha256(content).digest()).digest()
+    values = {**machines.registers(machines.log_bytes(), "sha256", range(8)), COS_PCR: value or register}
+    attest = quotes.quoted({"sha256": values}, nonce=machines.NONCE)
+    one = field(1, attest) + field(2, quotes.sign(quotes.ecc_key(), attest)) + field(3, pcrs(BANKS["sha256"], values))
+    return GoTpmToolsAttestation.from_bytes(AREA + field(2, one) + LOG + field(5, canonical))
+
+
+def verified(read: GoTpmToolsAttestation) -> ml.VerifiedEvidence:
+    return read.evidence().verify(ak=read.ak_public, nonce=machines.NONCE)
+
+
+def test_a_canonical_log_explains_the_registers_of_the_running_system() -> None:
+    read = containers()
+    assert read.canonical_log is not None
+    assert [record.register for record in read.canonical_log] == [Register("pcr", COS_PCR)] * 3
+    assert [record.text.encode()[5:] for record in read.canonical_log] == list(SAID)
+    assert verified(read).unexplained == ()
+    assert [event.source for event in verified(read).replayed.further] == ["canonical_event_log"] * 3
+    # Without it nothing explains the register.
+    assert verified(containers(b"")).unexplained == (COS_PCR,)
+
+
+@pytest.mark.parametrize(
+    "canonical",
+    [
+        CONTAINERS[: -len(cos_record(2, SAID[2]))],
+        CONTAINERS + cos_record(3, b"more"),
+        cos_record(0, SAID[1]) + cos_record(1, SAID[0]) + cos_record(2, SAID[2]),
+        cos_record(0, SAID[0]) + cos_record(1, SAID[1]) + cos_record(2, SAID[2], digest=bytes(31) + b"x"),
+    ],
+    ids=["cut short", "more", "in another order", "another digest"],
+)
+def test_a_canonical_log_must_replay_to_the_quote(canonical: bytes) -> None:
+    with pytest.raises(EvidenceError):
+        verified(containers(canonical))
+
+
+def test_a_canonical_log_must_not_speak_for_the_firmware() -> None:
+    for record in (
+        cos_record(0, b"x", pcr=4),
+        cel_field(0, bytes(8)) + cel_field(108, b"\x03") + cos_record(0, b"x")[19:],
+    ):
+        with pytest.raises(EvidenceError) as caught:
+            verified(containers(record))
+        assert caught.value.check == "further-register"
+
+
+def test_what_is_not_measured_extends_nothing() -> None:
+    """The version of the log stands before the records, without having been extended (CEL 1.1, 4.4)."""
+    version = cel_field(4, cel_field(1, cel_field(0, b"\1") + cel_field(1, b"\1")))
+    head = cel_field(0, bytes(8)) + cel_field(1, bytes([COS_PCR])) + cel_field(3, b"") + version
+    rest = b"".join(cos_record(number, said) for number, said in enumerate(SAID, start=1))
+    assert verified(containers(head + rest)).unexplained == ()
+
+
+@pytest.mark.parametrize(
+    ("canonical", "said"),
+    [
+        (b"CEL", "canonical_event_log.records"),
+        (CONTAINERS[:-1], "canonical_event_log.records"),
+        (CONTAINERS[:30], "canonical_event_log.records: a field of 62 bytes"),
+        (cos_record(0, b"a") + cos_record(2, b"b"), "canonical_event_log.records[1].recnum"),
+        (cos_record(0, b"a", digest=b"short"), "canonical_event_log.records[0].digests"),
+        (cos_record(0, b"a", kind=0), "canonical_event_log.records[0].content"),
+    ],
+)
+def test_canonical_logs_that_are_none_are_refused_with_their_place(canonical: bytes, said: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        containers(canonical)
+    assert said in str(caught.value)
+
+
+def test_a_canonical_log_is_bounded() -> None:
+    raw = AREA + field(2, quote("sha256")) + LOG + field(5, CONTAINERS)
+    with pytest.raises(LimitExceededError, match="canonical_event_log"):
+        GoTpmToolsAttestation.from_bytes(raw, limits=Limits(records=2))
 
 
 def test_an_ak_that_has_its_size_in_front_is_read_too() -> None:
@@ -137,7 +252,6 @@ def bad_quote(change: Callable[[dict[int, bytes]], object], bank: int = BANKS["s
     return field(1, attest) + field(2, signature) + field(3, pcrs(bank, values))
 
 
-AREA, LOG = field(1, ak_area()), field(3, machines.log_bytes())
 GOOD = field(2, quote("sha256"))
 TWO_BANKS = quotes.quoted({bank: machines.registers(machines.log_bytes(), bank) for bank in ("sha1", "sha256")})
 REFUSED = {

@@ -16,6 +16,7 @@ import measlog as ml
 from fixtures.attacks.forge import quote as forged_quote
 from measlog.errors import EvidenceError, MissingExtraError, SelectionError
 from measlog.interop.keylime import AgentQuote, KeylimePolicy, bootlog_parse, policy_document
+from measlog.interop.keylime.module import _failures
 from tests.appraisal.machine import NONCE, SHA256, good_log
 from tests.conftest import FIXTURES, shared_path
 from tests.evidence.quotes import pcr_file, public
@@ -217,6 +218,7 @@ def test_findings_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_keylime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _failures.cache_clear()
     monkeypatch.setitem(sys.modules, "keylime.failure", None)
     with pytest.raises(MissingExtraError, match=r"measlog\[keylime\]"):
         bootlog_parse("", "sha256")

@@ -178,7 +178,7 @@ def test_what_no_record_may_be(value: Any, kind: type[FormatError], message: str
     [
         (b'{"pcr":1,"pcr":2}', FormatError, "the key 'pcr' is there twice"),
         (b'{"pcr":1.0}', FormatError, "1.0 is not an integer"),
-        (b'{"pcr":NaN}', FormatError, "NaN is not an integer"),
+        (b'{"pcr":NaN}', FormatError, "NaN is no JSON"),
         (b'{"pcr":' + b"9" * 5000 + b"}", FormatError, "is out of range"),
         (b'{"pcr":"\xff"}', FormatError, "not UTF-8 at byte 9"),
         (b'{"pcr":"\\ud800"}', FormatError, "a lone surrogate"),

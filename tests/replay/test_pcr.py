@@ -16,7 +16,7 @@ from measlog.formats.framing import frame_log
 from measlog.formats.pfp import LogEvent, build_log, startup_locality_event
 from measlog.registry import ALGORITHMS_BY_NAME, hash_constructor
 from measlog.replay import pcr
-from measlog.replay.pcr import RESETTABLE_PCRS, Bank, replay_bank, start_value, startup_locality
+from measlog.replay.pcr import RESETTABLE_PCRS, Bank, Chains, replay_bank, start_value, startup_locality
 
 BANKS = ("sha1", "sha256")
 ONES = {"sha1": b"\x11" * 20, "sha256": b"\x11" * 32}
@@ -182,7 +182,7 @@ def test_a_bank_that_this_python_cannot_compute(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pcr, "hash_constructor", lambda _: None)
     frame = frame_log(build_log([ACTION]))
     with pytest.raises(ReplayError, match="this Python cannot compute sha256") as caught:
-        replay_bank(b"", frame.rows, algorithm="sha256", column=1, kind="pcr")
+        replay_bank(Chains.of(b"", frame.rows, "pcr"), algorithm="sha256", column=1)
     assert caught.value.check == "algorithm"
 
 

@@ -222,6 +222,7 @@ def flatcar(
     allow_late_separator: bool = False,
     allow_unchecked_usr: bool = False,
     allow_built_in_override: bool = False,
+    allow_unproven_phases: bool = False,
     phases: Iterable[str] = PHASE_PATHS,
     open_ended: Iterable[int] = (),
 ) -> Policy:
@@ -242,7 +243,7 @@ def flatcar(
 
     Of a unified kernel image the sections are the manifest's, nothing is added to it but ``allowed_arguments``, and the
     boot has come to one of ``phases`` (:data:`~measlog.appraisal.rules.unified.PHASE_PATHS`), which takes systemd's log
-    of its measurements among the evidence. Registers that the running system goes on extending (10, 15) are accepted
+    of its measurements among the evidence; ``allow_unproven_phases`` does without both. Registers that the running system goes on extending (10, 15) are accepted
     with whatever the quote says where ``open_ended`` names them.
     """
     open_ended, allowed_arguments = tuple(open_ended), tuple(allowed_arguments)
@@ -290,6 +291,7 @@ def flatcar(
                         allow_silent_boot_manager=allow_silent_boot_manager,
                         allow_unchecked_usr=allow_unchecked_usr,
                         allow_built_in_override=allow_built_in_override,
+                        allow_unproven_phases=allow_unproven_phases,
                     ),
                 ),
                 Platform(),

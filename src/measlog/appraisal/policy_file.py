@@ -110,6 +110,7 @@ _PARAMETERS: Mapping[str, Callable[[object], object]] = {
     "allow_mok": _boolean,
     "allow_silent_boot_manager": _boolean,
     "allow_unchecked_usr": _boolean,
+    "allow_unproven_phases": _boolean,
     "allowed_arguments": _texts,
     "enabled": _boolean,
     "minimum_dbx": _digests,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from measlog.appraisal.report import Report
     from measlog.evidence.keys import AkTrust
     from measlog.formats.tpm2 import ClockInfo
 
-__all__ = ["AppraisalResult", "Check", "Finding", "Identified", "NotCovered", "Severity", "Status", "milder"]
+__all__ = ["AppraisalResult", "Check", "Finding", "Identified", "NotCovered", "Severity", "Status", "Verdict", "milder"]
 
 Status = Literal["affirming", "warning", "contraindicated", "none"]
 Severity = Literal["info", "warning", "error"]
@@ -76,8 +77,8 @@ class Identified:
 
 
 @frozen(kw_only=True)
-class AppraisalResult:
-    """The verdict on one machine, with its reasons.
+class Verdict:
+    """What every result says.
 
     ``status`` is ``contraindicated`` where anything differs from what the policy demands, ``none`` where nothing was
     compared, ``warning`` where a required register has no reference, ``affirming`` otherwise.
@@ -92,6 +93,31 @@ class AppraisalResult:
     """Quirks of :data:`measlog.replay.quirks.QUIRKS` that the verdict rests on."""
     bank: str
     policy: str
+
+    @classmethod
+    def of(cls, report: Report, *, bank: str, policy: str, **more: Any) -> Self:
+        """What a report comes to; ``more`` are the members that this kind of result has beside."""
+        return cls(
+            status=report.status,
+            findings=report.sorted_findings,
+            checked=tuple(report.checked),
+            not_covered=tuple(report.not_covered),
+            identified=tuple(report.identified),
+            quirks=tuple(sorted(report.quirks)),
+            bank=bank,
+            policy=policy,
+            **more,
+        )
+
+    def __bool__(self) -> bool:
+        """Refused: ``if result`` would take a warning for a pass."""
+        raise TypeError("an appraisal result is not true or false: compare result.status")
+
+
+@frozen(kw_only=True)
+class AppraisalResult(Verdict):
+    """The verdict on one machine, with its reasons."""
+
     ak_trust: AkTrust
     ak_fingerprint: str = field(repr=False)
     clock_info: ClockInfo = field(repr=False)
@@ -110,7 +136,3 @@ class AppraisalResult:
         from measlog.view.notebook import result_html  # noqa: PLC0415 - presentation is loaded when asked for
 
         return result_html(self)
-
-    def __bool__(self) -> bool:
-        """Refused: ``if result`` would take a warning for a pass."""
-        raise TypeError("an appraisal result is not true or false: compare result.status")

@@ -13,7 +13,7 @@ from typing import final
 
 from attrs import field, frozen
 
-from measlog.appraisal.result import Check, Finding, Identified, NotCovered, Status
+from measlog.appraisal.result import Verdict
 from measlog.errors import ReplayError, SelectionError
 from measlog.log import EventLog, JoinedLog
 from measlog.replay.pcr import PCR_COUNT
@@ -78,23 +78,10 @@ class UnquotedLog:
 
 
 @frozen(kw_only=True)
-class UnquotedResult:
+class UnquotedResult(Verdict):
     """The verdict on an unquoted log: of another type than :class:`measlog.AppraisalResult`, so that nobody mixes them.
 
-    ``assumed`` are the registers that the verdict takes on trust from the caller. The other fields mean what they mean
-    there.
+    ``assumed`` are the registers that the verdict takes on trust from the caller.
     """
 
-    status: Status
-    findings: tuple[Finding, ...]
-    checked: tuple[Check, ...]
-    not_covered: tuple[NotCovered, ...]
-    identified: tuple[Identified, ...]
-    quirks: tuple[str, ...]
-    bank: str
-    policy: str
     assumed: tuple[int, ...]
-
-    def __bool__(self) -> bool:
-        """Refused: ``if result`` would take a warning for a pass."""
-        raise TypeError("an appraisal result is not true or false: compare result.status")

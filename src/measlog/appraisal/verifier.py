@@ -79,13 +79,8 @@ class Verifier:
         if not isinstance(evidence, VerifiedEvidence):
             raise TypeError(f"only VerifiedEvidence is appraised, not {type(evidence).__name__}")
         report = self._judge(evidence, now)
-        return AppraisalResult(
-            status=report.status,
-            findings=report.sorted_findings,
-            checked=tuple(report.checked),
-            not_covered=tuple(report.not_covered),
-            identified=tuple(report.identified),
-            quirks=tuple(sorted(report.quirks)),
+        return AppraisalResult.of(
+            report,
             bank=evidence.bank,
             policy=self.policy.name,
             ak_trust=evidence.ak_trust,
@@ -105,17 +100,7 @@ class Verifier:
         """
         assumed = UnquotedLog.assume(log, bank=bank, pcrs=pcrs)
         report = self._judge(assumed, now)
-        return UnquotedResult(
-            status=report.status,
-            findings=report.sorted_findings,
-            checked=tuple(report.checked),
-            not_covered=tuple(report.not_covered),
-            identified=tuple(report.identified),
-            quirks=tuple(sorted(report.quirks)),
-            bank=assumed.bank,
-            policy=self.policy.name,
-            assumed=tuple(assumed.values),
-        )
+        return UnquotedResult.of(report, bank=assumed.bank, policy=self.policy.name, assumed=tuple(assumed.values))
 
     def _judge(self, evidence: VerifiedEvidence | UnquotedLog, now: datetime | None) -> Report:
         report = Report()

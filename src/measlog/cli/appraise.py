@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from measlog.appraisal.policy import Policy
 from measlog.appraisal.result import AppraisalResult
@@ -15,7 +15,7 @@ from measlog.cli.errors import about
 from measlog.cli.evidence import EvidenceFiles, naming
 from measlog.cli.files import KEY_LIMIT, read
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
-from measlog.cli.options import FILE, HEX, USERSPACE_LOG
+from measlog.cli.options import FILE, HEX, IMA_LOG, USERSPACE_LOG
 from measlog.cli.policy import NAMES, choose_policy
 from measlog.evidence import AttestationKey, Evidence, VerifiedEvidence
 from measlog.evidence.trust import load_certificates, verify_ak_certificate
@@ -36,6 +36,7 @@ _OPTIONS = (
     click.option("--ak-roots", type=FILE, metavar="PEM", help="Roots that the AK's certificates must end in."),
     click.option("--pcrs", type=FILE, metavar="FILE", help="Register values (tpm2_quote -o)."),
     USERSPACE_LOG,
+    IMA_LOG,
     click.option("--nonce", type=HEX, required=True, metavar="HEX", help="The nonce that you sent."),
     click.option(
         "--manifest",
@@ -118,6 +119,7 @@ class Request:
     ak_roots: str | None
     pcrs: str | None
     userspace_log: str | None
+    ima_log: str | None
     nonce: bytes = field(repr=False)
     manifests: tuple[str, ...]
     keys: tuple[str, ...]
@@ -134,6 +136,8 @@ class Request:
         if (self.ak_chain is None) != (self.ak_roots is None):
             raise click.UsageError("--ak-chain and --ak-roots go together.")
         files = self._files()
+        if self.ima_log is not None:
+            files = evolve(files, further={**files.further, "ima": self.ima_log})
         policy = choose_policy(self.policy)
         references = self._references()
         verifier = Verifier(

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from measlog.cli.errors import InputError, about
 from measlog.cli.files import KEY_LIMIT, read, read_log
-from measlog.cli.further import FURTHER, read_further
+from measlog.cli.further import IN_FOLDERS, read_further
 from measlog.cli.options import HEX
 from measlog.errors import (
     EvidenceError,
@@ -49,7 +49,7 @@ class EvidenceFiles:
             if not base.is_dir():
                 raise InputError(f"{folder}: " + ("is not a folder" if base.exists() else "No such file or directory"))
             pcrs = base / "quote.pcrs"
-            further = {source: base / name for source, (name, _) in FURTHER.items()}
+            further = {source: base / name for source, name in IN_FOLDERS.items()}
             return cls(
                 log=str(base / "binary_bios_measurements"),
                 message=str(base / "quote.msg"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from measlog.cli.errors import about
 from measlog.cli.files import read
@@ -10,12 +11,13 @@ from measlog.interop.systemdlog import read_userspace_log
 from measlog.limits import DEFAULT_LIMITS
 from measlog.log import EventLog, FurtherRecord, JoinedLog
 
-__all__ = ["FURTHER", "join_userspace", "read_further"]
+if TYPE_CHECKING:
+    from measlog.interop.ima import Extends, ImaLog
 
-FURTHER: Mapping[str, tuple[str, Callable[[bytes], Sequence[FurtherRecord]]]] = {
-    "systemd": ("tpm2-measure.log", read_userspace_log),
-}
-"""The logs that the running system keeps, by source: the file's name in an evidence folder, and its reader."""
+__all__ = ["IN_FOLDERS", "join_userspace", "read_further", "read_ima"]
+
+IN_FOLDERS: Mapping[str, str] = {"systemd": "tpm2-measure.log"}
+"""The logs of the running system that an evidence folder may hold: the file's name by source."""
 
 
 def read_further(paths: Mapping[str, str]) -> Mapping[str, Sequence[FurtherRecord]]:
@@ -24,8 +26,27 @@ def read_further(paths: Mapping[str, str]) -> Mapping[str, Sequence[FurtherRecor
     for source, path in paths.items():
         data = read(path, DEFAULT_LIMITS.log_size)
         with about(path):
-            made[source] = FURTHER[source][1](data)
+            made[source] = _READERS[source](data)
     return made
+
+
+def read_ima(
+    data: bytes,
+    banks: Sequence[str] = ("sha1", "sha256", "sha384", "sha512"),
+    *,
+    template_hash: str = "sha1",
+    extends: Mapping[str, Extends] | None = None,
+) -> ImaLog:
+    """IMA's log, binary or ascii; ``template_hash`` is that of a binary one."""
+    from measlog.interop.ima import ImaLog
+
+    # The number of a register, of four bytes, has zeros in it; text has none.
+    if b"\0" in data[:4] or not data:
+        return ImaLog.from_bytes(data, template_hash=template_hash, banks=banks, extends=extends)
+    return ImaLog.from_ascii(data, banks=banks, extends=extends)
+
+
+_READERS: Mapping[str, Callable[[bytes], Sequence[FurtherRecord]]] = {"systemd": read_userspace_log, "ima": read_ima}
 
 
 def join_userspace(log: EventLog, userspace_log: str | None) -> JoinedLog:

@@ -9,6 +9,7 @@ import click
 
 from measlog.cli.errors import about
 from measlog.cli.files import read, read_log
+from measlog.cli.further import read_ima
 from measlog.cli.options import FILE, as_json, log_argument
 from measlog.cli.output import emit, emit_json
 from measlog.cli.spread import SpreadCommand
@@ -20,7 +21,7 @@ from measlog.view.jsonable import json_text, jsonable
 from measlog.view.render import Page
 
 if TYPE_CHECKING:
-    from measlog.interop.ima import BootAggregate, ImaEntry, ImaLog
+    from measlog.interop.ima import BootAggregate, Extends, ImaEntry, ImaLog
     from measlog.replay.pcr import Bank
 
 __all__ = ["ima"]
@@ -105,15 +106,10 @@ def ima(
 
 
 def _read(path: str, algorithms: tuple[str, ...], padded: tuple[str, ...], template_hash: str) -> ImaLog:
-    from measlog.interop.ima import Extends, ImaLog
-
     data = read(path, DEFAULT_LIMITS.log_size)
     how: dict[str, Extends] = dict.fromkeys(padded, "sha1-padded")
-    # The number of a register, of four bytes, has zeros in it; text has none.
     with about(path):
-        if b"\0" in data[:4] or not data:
-            return ImaLog.from_bytes(data, template_hash=template_hash, banks=algorithms, extends=how)
-        return ImaLog.from_ascii(data, banks=algorithms, extends=how)
+        return read_ima(data, algorithms, template_hash=template_hash, extends=how)
 
 
 def _document(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FILE", "HEX", "USERSPACE_LOG", "as_json", "log_argument"]
+__all__ = ["FILE", "HEX", "IMA_LOG", "USERSPACE_LOG", "as_json", "log_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +17,10 @@ FILE = click.Path(path_type=str, readable=False)
 
 USERSPACE_LOG = click.option(
     "--userspace-log", type=FILE, metavar="FILE", help="systemd's log of its measurements, behind the firmware's."
+)
+
+IMA_LOG = click.option(
+    "--ima-log", type=FILE, metavar="FILE", help="IMA's log, binary or ascii, as it was when the quote was made."
 )
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")

@@ -102,6 +102,7 @@ def _command(request: Request) -> str:
         ("--ak", request.ak),
         ("--pcrs", request.pcrs),
         ("--userspace-log", request.userspace_log),
+        ("--ima-log", request.ima_log),
         ("--ak-chain", request.ak_chain),
         ("--ak-roots", request.ak_roots),
         ("--nonce", request.nonce.hex()),

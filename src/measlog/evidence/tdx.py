@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, Self, final
+from typing import Any, Self, final
 
 from attrs import field, frozen
 from attrs.validators import instance_of
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from measlog.errors import EvidenceError, KeyTrustError, NonceError, ReplayError, SignatureError
+from measlog.evidence.proof import Proven
 from measlog.evidence.trust import UNREADABLE, load_certificates, verify_path
 from measlog.formats.tdx import PCK_CERTIFICATE_CHAIN, TdReport, TdxQuoteFields, parse_tdx_quote
 from measlog.log import EventLog, ReplayedLog
@@ -118,22 +119,9 @@ class TdxQuote:
         return VerifiedTdxQuote._proven(self)  # noqa: SLF001 - the one place that makes it
 
 
-class _Proven:
-    """What cannot be built by hand, subclassed or pickled."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls) -> None:
-        if cls.__mro__[1] is not _Proven:
-            raise TypeError(f"{cls.__mro__[1].__name__} has no subclasses: they would be proofs of nothing")
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} is not pickled: send the quote, and verify again")
-
-
 @final
 @frozen(kw_only=True, init=False, eq=False, slots=False, getstate_setstate=False)
-class VerifiedTdxQuote(_Proven):
+class VerifiedTdxQuote(Proven):
     """A quote that was verified. Only :meth:`TdxQuote.verify` makes one."""
 
     quote: TdxQuote
@@ -179,7 +167,7 @@ class VerifiedTdxQuote(_Proven):
 
 @final
 @frozen(kw_only=True, init=False, eq=False, slots=False, getstate_setstate=False)
-class VerifiedTdxEvidence(_Proven):
+class VerifiedTdxEvidence(Proven):
     """A verified quote and a log that replays to its registers. Only :meth:`VerifiedTdxQuote.verify_log` makes one."""
 
     quote: VerifiedTdxQuote

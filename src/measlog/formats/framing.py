@@ -46,6 +46,7 @@ _U32 = struct.Struct("<I")
 _SPEC_ID_FIXED = struct.Struct("<IBBBBI")
 _ALGORITHM = struct.Struct("<HH")
 _EVENT2_START = struct.Struct("<III")
+_EVENT2_TAGS = struct.Struct("<IH")
 
 _NO_ACTION = EventType.EV_NO_ACTION.value
 _LEGACY_STARTS = frozenset(
@@ -199,12 +200,18 @@ def _frame_agile(data: bytes, first: Row, limits: Limits) -> Frame:
     algorithms = spec_id.algorithms
     ids = tuple(alg for alg, _ in algorithms)
     count = len(ids)
-    header = struct.Struct("<III" + "".join(f"H{size}s" for _, size in algorithms) + "I")
+    # In front of each digest stands its TPM_ALG_ID, in front of the first the number of digests too: an event of the usual
+    # shape is told by one comparison of these.
+    tags = (_EVENT2_TAGS.pack(count, ids[0]), *(_U16.pack(alg) for alg in ids[1:]))
+    fields_of = "".join(f"{len(tag)}s{size}s" for tag, (_, size) in zip(tags, algorithms, strict=True))
+    header = struct.Struct(f"<II{fields_of}I")
     unpack, header_size = header.unpack_from, header.size
     # The header's one digest field has the size of a SHA-1 digest whatever the banks are; it extends nothing.
     rows: list[Row] = [first._replace(digests=(None,) * count)]
     append = rows.append
+    new = tuple.__new__  # Row(...) itself takes twice as long
     end, max_events, max_size = len(data), limits.events, limits.event_size
+    last = end - header_size
     uniform = uniform_tail(data)
     ended = _GOES_ON
     while position < end:
@@ -214,13 +221,13 @@ def _frame_agile(data: bytes, first: Row, limits: Limits) -> Frame:
                 break
         if len(rows) >= max_events:
             raise _too_many(limits, position)
-        if end - position >= header_size:
+        if position <= last:
             fields = unpack(data, position)
-            start = position + header_size
-            size = fields[-1]
-            if fields[2] == count and fields[3:-1:2] == ids and size <= end - start and size <= max_size:
-                append(Row(position, fields[0], fields[1], fields[4:-1:2], start, start + size))
-                position = start + size
+            start, size = position + header_size, fields[-1]
+            stop = start + size
+            if fields[2:-1:2] == tags and stop <= end and size <= max_size:
+                append(new(Row, (position, fields[0], fields[1], fields[3:-1:2], start, stop)))
+                position = stop
                 continue
         row = _agile_row(data, len(rows), position, algorithms, limits)
         if None in row.digests:

@@ -19,6 +19,7 @@ from measlog.evidence import AttestationKey, Evidence, Quote
 from measlog.evidence.tdx import TdxQuote
 from measlog.evidence.trust import load_certificate, verify_ak_certificate
 from measlog.formats.protobuf import LEN, VARINT, WireField, bytes_of, int_of, message
+from measlog.interop.cel import CelLog
 from measlog.interop.gotdx import raw_quote
 from measlog.interop.quoted import QuotedBank, quote_of, sized_public
 from measlog.limits import DEFAULT_LIMITS, Limits
@@ -29,6 +30,7 @@ from measlog.replay.pcr import PCR_COUNT
 __all__ = ["GceInstance", "GoTpmToolsAttestation", "TeeAttestation"]
 
 _CLAUSE = "go-tpm-tools, attest.proto"
+_CANONICAL = "canonical_event_log"
 _MAX_QUOTES = 16
 _MAX_CERTIFICATES = 16
 
@@ -37,7 +39,7 @@ _ATTESTATION = {
     2: ("quotes", LEN, True),
     3: ("event_log", LEN, False),
     4: ("instance_info", LEN, False),
-    5: ("canonical_event_log", LEN, False),
+    5: (_CANONICAL, LEN, False),
     6: ("ak_cert", LEN, False),
     7: ("intermediate_certs", LEN, True),
     8: ("sev_snp_attestation", LEN, False),
@@ -93,15 +95,15 @@ class TeeAttestation:
 class GoTpmToolsAttestation:
     """An ``Attestation`` as read; none of it is proven.
 
-    ``ak_public`` is TPM2B_PUBLIC; certificates are DER, the AK's first in ``certificates``;
-    ``canonical_event_log`` is CEL-TLV, as it was sent.
+    ``ak_public`` is TPM2B_PUBLIC; certificates are DER, the AK's first in ``certificates``; ``canonical_log`` is what the
+    running system recorded of its own measurements (PCR 13 of a Container-Optimized OS, say).
     """
 
     ak_public: bytes = field(validator=instance_of(bytes), repr=False)
     quotes: tuple[QuotedBank, ...] = field(validator=deep_iterable(instance_of(QuotedBank)))
     log: EventLog = field(validator=instance_of(EventLog))
     instance: GceInstance | None = field(default=None)
-    canonical_event_log: bytes = field(default=b"", validator=instance_of(bytes), repr=False)
+    canonical_log: CelLog | None = field(default=None)
     certificates: tuple[bytes, ...] = field(default=(), repr=False)
     tee: TeeAttestation | None = field(default=None)
 
@@ -139,7 +141,7 @@ class GoTpmToolsAttestation:
             quotes=quotes,
             log=log,
             instance=_instance(found["instance_info"]),
-            canonical_event_log=bytes_of(found["canonical_event_log"]),
+            canonical_log=_canonical(found[_CANONICAL], limits),
             certificates=tuple(bytes_of([item]) for item in (*found["ak_cert"], *intermediates)),
             tee=_tee(found["sev_snp_attestation"], found["tdx_attestation"]),
         )
@@ -150,11 +152,13 @@ class GoTpmToolsAttestation:
         return tuple(one.bank for one in self.quotes)
 
     def evidence(self, bank: str = "sha256") -> Evidence:
-        """Log, quote and register values of one bank, for :meth:`measlog.Evidence.verify`.
+        """Logs, quote and register values of one bank, for :meth:`measlog.Evidence.verify`.
 
+        What the canonical log says was extended must fit the quote as the firmware's log does, behind which it comes.
         Raises :class:`~measlog.errors.SelectionError` where no quote covers the bank.
         """
-        return quote_of(self.quotes, self.log, bank)
+        further = {} if self.canonical_log is None else {_CANONICAL: tuple(self.canonical_log.measured())}
+        return quote_of(self.quotes, self.log, bank, further)
 
     def verify_ak(
         self, roots: bytes, *, now: datetime | None = None, unsafe_unstated_usage: bool = False
@@ -172,6 +176,15 @@ class GoTpmToolsAttestation:
             for i, der in enumerate(self.certificates)
         )
         return verify_ak_certificate(self.ak_public, chain, roots, now=now, unsafe_unstated_usage=unsafe_unstated_usage)
+
+
+def _canonical(items: list[WireField], limits: Limits) -> CelLog | None:
+    if not items:
+        return None
+    try:
+        return CelLog.from_tlv(bytes_of(items), limits=limits)
+    except FormatError as error:
+        raise error.inside(_CANONICAL, items[0].offset) from None
 
 
 def _text(items: list[WireField], path: str) -> str:

@@ -1,7 +1,7 @@
 """Azure's HCL report: which vTPM keys the paravisor of a confidential VM vouches for.
 
 Source: Microsoft, "Confidential VM Guest Attestation Design Detail". The report proves nothing by itself: its claims are
-bound to the hardware by the report data of a verified TDX quote, and by nothing that is read here for AMD SEV-SNP.
+bound to the hardware by the report data of a verified TDX quote or SEV-SNP report.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from measlog.errors import FormatError, KeyTrustError
+from measlog.errors import FormatError, KeyTrustError, UnsupportedError
 from measlog.evidence.keys import AttestationKey
+from measlog.evidence.snp import SnpReport, VerifiedSnpReport
 from measlog.evidence.tdx import VerifiedTdxQuote
 from measlog.formats.hcl import CLAUSE, HclFields, parse_hcl_report
 from measlog.interop.jsontext import parse_object
@@ -78,16 +79,34 @@ class HclReport:
             raise FormatError(f"{len(found)} keys {_AK}", path="runtime.claims.keys", clause=CLAUSE)
         return AttestationKey.load(_rsa_key(found[0]))
 
-    def ak(self, verified: VerifiedTdxQuote) -> AttestationKey:
-        """The vTPM's attestation key, if a verified TDX quote vouches for these claims.
+    def snp_report(self) -> SnpReport:
+        """The hardware report of an AMD machine, not verified.
 
-        The quote's report data must be :attr:`expected_report_data`; that it is fresh is for the vTPM's own quote, and
-        its nonce, to show. Raises :class:`~measlog.errors.KeyTrustError`.
+        Raises :class:`~measlog.errors.FormatError`, and its kind :class:`~measlog.errors.UnsupportedError` where the
+        machine is another: the TDX quote about its report is not in here.
         """
-        if self.fields.kind != "tdx":
-            raise KeyTrustError("the report is of AMD SEV-SNP, and no TDX quote vouches for it", check="hcl-kind")
-        if not hmac.compare_digest(verified.report.report_data, self.expected_report_data):
-            raise KeyTrustError("the quote vouches for other claims", check="hcl-binding")
+        if self.fields.kind != "sev-snp":
+            raise UnsupportedError("the hardware report is of Intel TDX, not an SEV-SNP report", path="report")
+        return SnpReport.from_bytes(self.fields.hardware_report)
+
+    def ak(self, verified: VerifiedTdxQuote | VerifiedSnpReport) -> AttestationKey:
+        """The vTPM's attestation key, if a verified quote or report of the hardware vouches for these claims.
+
+        Its report data must be :attr:`expected_report_data`; that it is fresh is for the vTPM's own quote, and its
+        nonce, to show. Raises :class:`~measlog.errors.KeyTrustError`, and TypeError for what is no such proof.
+        """
+        # 1. It is a proof, of the hardware that the report is about.
+        if isinstance(verified, VerifiedTdxQuote):
+            kind, report_data = "tdx", verified.report.report_data
+        elif isinstance(verified, VerifiedSnpReport):
+            kind, report_data = "sev-snp", verified.fields.report_data
+        else:
+            raise TypeError(f"only a verified quote or report vouches for a key, not {type(verified).__name__}")
+        if self.fields.kind != kind:
+            raise KeyTrustError(f"the report is of {self.fields.kind}, what vouches for it of {kind}", check="hcl-kind")
+        # 2. It is about these claims (A16).
+        if not hmac.compare_digest(report_data, self.expected_report_data):
+            raise KeyTrustError("the hardware vouches for other claims", check="hcl-binding")
         return self.unsafe_claimed_ak()
 
 

@@ -1,92 +1,22 @@
 """Measurement records as JSON, the way systemd writes them: close to CEL-JSON (TCG Canonical Event Log Format 1.0).
 
-What the user-space log and component files share: JSON text of strangers with bounds on size and depth, and the register
-and digests of a record.
+What the user-space log and component files share: the register and digests of a record.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from measlog.errors import FormatError, LimitExceededError, UnsupportedError
-from measlog.limits import Limits
 from measlog.registry import ALGORITHMS_BY_NAME, Register
 from measlog.replay.pcr import PCR_COUNT
 
-__all__ = ["digests_to_json", "frozen_digests", "parse_text", "read_digests", "read_pcr"]
+__all__ = ["CLAUSE", "digests_to_json", "frozen_digests", "read_digests", "read_pcr"]
 
 CLAUSE = "TCG CEL 1.0, 5.1"
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
-_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_DIGITS = 20
-"""An unsigned number of 64 bits has at most so many."""
-
-
-def parse_text(data: bytes, *, path: str, offset: int, limits: Limits) -> Any:
-    """The JSON value in ``data``: UTF-8, no key twice, no fractions, nesting bounded by ``limits.depth``.
-
-    ``offset`` is that of ``data`` in what was handed over. Raises :class:`~measlog.errors.FormatError`.
-    """
-    try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_no_number,
-            parse_constant=_no_number,
-            parse_int=_bounded,
-        )
-        # JSON can spell half of a character, which no text holds.
-        if _ESCAPED_SURROGATE.search(data):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError("not UTF-8", offset=offset + error.start, path=path) from None
-    except UnicodeEncodeError:
-        raise FormatError("a lone surrogate", offset=offset, path=path, clause="RFC 8259, 8.2") from None
-    except json.JSONDecodeError as error:
-        place = len(error.doc[: error.pos].encode())
-        raise FormatError(f"not JSON: {error.msg}", offset=offset + place, path=path, clause="RFC 8259") from None
-    except FormatError as error:
-        raise type(error)(error.message, offset=offset, path=path) from None
-    except RecursionError:
-        raise LimitExceededError(f"nested deeper than {limits.depth}", offset=offset, path=path) from None
-    if not _within(value, limits.depth):
-        raise LimitExceededError(f"nested deeper than {limits.depth}", offset=offset, path=path)
-    return value
-
-
-def _within(value: Any, depth: int) -> bool:
-    """Whether objects and lists are nested at most so deep."""
-    level = [value]
-    for _ in range(depth + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return not level
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in made:
-            raise FormatError(f"the key {name[:60]!r} is there twice in one object")
-        made[name] = value
-    return made
-
-
-def _no_number(literal: str) -> Any:
-    raise FormatError(f"{literal[:30]} is not an integer")
-
-
-def _bounded(literal: str) -> int:
-    if len(literal) > _DIGITS + 1:
-        raise FormatError(f"{literal[:20]}... is out of range")
-    return int(literal)
 
 
 def read_pcr(value: Any, path: str, offset: int) -> Register:

@@ -17,7 +17,8 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from measlog.errors import FormatError, LimitExceededError
-from measlog.interop.measurements import digests_to_json, frozen_digests, parse_text, read_digests, read_pcr
+from measlog.interop.jsontext import parse_value
+from measlog.interop.measurements import digests_to_json, frozen_digests, read_digests, read_pcr
 from measlog.interop.systemdlog import CONTENT_TYPE, SystemdRecord
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.log import EventLog
@@ -69,9 +70,7 @@ def read_component(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple[Pcr
     Raises :class:`~measlog.errors.FormatError` with the record for what systemd-pcrlock passes over without a word, too:
     a bare list, a record without digests, members that it does not know.
     """
-    if len(data) > limits.log_size:
-        raise LimitExceededError(f"{len(data)} bytes, the limit is {limits.log_size}")
-    document = parse_text(data, path="", offset=0, limits=limits)
+    document = parse_value(data, size=limits.log_size, depth=limits.depth, fractions=False)
     if not isinstance(document, dict) or set(document) != {"records"}:
         raise FormatError("expected an object with records, and nothing else", offset=0, clause=_CLAUSE)
     records = document["records"]

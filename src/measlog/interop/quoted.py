@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 from attrs.validators import instance_of
 
 from measlog.errors import FormatError, SelectionError, UnsupportedError
 from measlog.evidence import Evidence, Quote
-from measlog.log import EventLog
+from measlog.log import EventLog, FurtherRecord
 from measlog.registry import ALGORITHMS_BY_NAME
 
 __all__ = ["QuotedBank", "quote_of", "sized_public"]
@@ -49,11 +49,16 @@ class QuotedBank:
         return next(s.algorithm for s in self.quote.selections if s.pcrs)
 
 
-def quote_of(quotes: Sequence[QuotedBank], log: EventLog, bank: str) -> Evidence:
+def quote_of(
+    quotes: Sequence[QuotedBank],
+    log: EventLog,
+    bank: str,
+    further: Mapping[str, Iterable[FurtherRecord]] | None = None,
+) -> Evidence:
     """The evidence of one bank; SelectionError where no quote covers it."""
     for one in quotes:
         if one.bank == bank:
-            return Evidence(log=log, quote=one.quote, pcrs=one.pcrs)
+            return Evidence(log=log, quote=one.quote, pcrs=one.pcrs, further=further or {})
     covered = ", ".join(one.bank for one in quotes)
     raise SelectionError(f"no quote covers the bank {bank}; there are quotes of {covered}", check="bank")
 

@@ -16,7 +16,8 @@ from attrs import field, frozen
 from attrs.validators import instance_of
 
 from measlog.errors import FormatError, LimitExceededError, TruncatedError
-from measlog.interop.measurements import CLAUSE, digests_to_json, frozen_digests, parse_text, read_digests, read_pcr
+from measlog.interop.jsontext import parse_value
+from measlog.interop.measurements import CLAUSE, digests_to_json, frozen_digests, read_digests, read_pcr
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.registry import Register
 
@@ -117,7 +118,8 @@ def read_userspace_log(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> tuple
             raise TruncatedError(
                 "the record does not end with LF", offset=offset + len(text), path=path, clause="RFC 7464, 2.3"
             )
-        records.append(_record(parse_text(text, path=path, offset=offset, limits=limits), path, offset))
+        value = parse_value(text, size=limits.log_size, depth=limits.depth, path=path, offset=offset, fractions=False)
+        records.append(_record(value, path, offset))
         offset += len(text) + 1
     return tuple(records)
 

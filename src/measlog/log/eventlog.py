@@ -14,7 +14,7 @@ from measlog.formats.framing import SPEC_ID_03, Frame, Row, frame_log
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.log.event import Event
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, Register, algorithm_name
-from measlog.replay.pcr import PCR_COUNT, Bank, LocalityProblem, replay_bank, startup_locality
+from measlog.replay.pcr import PCR_COUNT, Bank, Chains, replay_bank, startup_locality
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,20 +190,13 @@ class EventLog(Sequence[Event]):
             )
         if algorithm not in ALGORITHMS_BY_NAME:
             raise ReplayError(f"the algorithm {algorithm} is unknown, its bank cannot be replayed", check="algorithm")
-        bank = self._banks[algorithm] = replay_bank(
-            self._data,
-            self._frame.rows,
-            algorithm=algorithm,
-            column=self._names.index(algorithm),
-            kind="rtmr" if self.kind == "ccel" else "pcr",
-            start=self._start,
-        )
+        column = self._names.index(algorithm)
+        bank = self._banks[algorithm] = replay_bank(self._chains, algorithm=algorithm, column=column)
         return bank
 
     @cached_property
-    def _start(self) -> tuple[int | None, LocalityProblem | None]:
-        """What the log says of where PCR 0 starts, the same for every bank."""
-        return startup_locality(self._data, self._frame.rows)
+    def _chains(self) -> Chains:
+        return Chains.of(self._data, self._frame.rows, "rtmr" if self.kind == "ccel" else "pcr")
 
     def verify_pcrs(self, algorithm: str, values: Mapping[int, bytes]) -> ReplayedLog:
         """Compare the replayed registers with values read from the machine.

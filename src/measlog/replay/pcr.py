@@ -6,7 +6,8 @@ Platform Firmware Profile 1.06 (PFP), clauses 3.3.2 and 10.4.5.3 (startup locali
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -22,6 +23,7 @@ __all__ = [
     "STARTUP_LOCALITIES",
     "STARTUP_LOCALITY",
     "Bank",
+    "Chains",
     "LocalityProblem",
     "replay_bank",
     "start_value",
@@ -158,18 +160,35 @@ def _locality_problem(data: bytes, row: Row, *, repeated: bool, late: bool) -> s
     return None
 
 
-def replay_bank(
-    data: bytes,
-    rows: Iterable[Row],
-    *,
-    algorithm: str,
-    column: int,
-    kind: Literal["pcr", "rtmr"],
-    start: tuple[int | None, LocalityProblem | None] | None = None,
-) -> Bank:
-    """Fold the events of one bank into register values; ``column`` is the bank's place in each row's digests.
+@frozen(kw_only=True)
+class Chains:
+    """What a log extends each register with, in order: sorted out once, the same for every bank.
 
-    ``start`` is what :func:`startup_locality` says of these rows, where the caller has asked already.
+    Registers are numbered as the log numbers them: by MR index in a CCEL.
+    """
+
+    kind: Literal["pcr", "rtmr"]
+    rows: Sequence[Row] = field(repr=False)
+    digests: Mapping[int, Sequence[tuple[bytes | None, ...]]] = field(repr=False)
+    """By register, ascending: those of each event, in the order of the log's algorithms."""
+    start: tuple[int | None, LocalityProblem | None]
+    """What the log says of where PCR 0 starts."""
+
+    @classmethod
+    def of(cls, data: bytes, rows: Sequence[Row], kind: Literal["pcr", "rtmr"]) -> Chains:
+        """Sort the events of a log by register, without those that extend none."""
+        limit = _limit(kind)
+        found: defaultdict[int, list[tuple[bytes | None, ...]]] = defaultdict(list)
+        for row in rows:
+            register = row[1]
+            if register < limit and row[2] != _NO_ACTION:
+                found[register].append(row[3])
+        start = startup_locality(data, rows) if kind == "pcr" else (None, None)
+        return cls(kind=kind, rows=rows, digests=dict(sorted(found.items())), start=start)
+
+
+def replay_bank(chains: Chains, *, algorithm: str, column: int) -> Bank:
+    """Fold the events of one bank into register values; ``column`` is the bank's place in each event's digests.
 
     Raises :class:`~measlog.errors.ReplayError` where an event lacks the bank's digest (the register's value cannot be
     known then), where the startup locality is not credible, or where this Python cannot compute the hash.
@@ -178,30 +197,38 @@ def replay_bank(
     if new is None:
         raise ReplayError(f"this Python cannot compute {algorithm}", check="algorithm")
     size = ALGORITHMS_BY_NAME[algorithm].size
-    rows = tuple(rows)
     states: dict[int, bytes] = {}
-    if kind == "pcr":
-        limit = PCR_COUNT
-        locality, problem = startup_locality(data, rows) if start is None else start
-        if problem is not None:
-            raise ReplayError(f"events[{problem.event}]: {problem.message}", check="startup-locality")
-        if locality is not None:
-            states[0] = start_value(0, size, locality=locality)
-    else:
-        limit = _RTMR_COUNT + 1
+    locality, problem = chains.start
+    if problem is not None:
+        raise ReplayError(f"events[{problem.event}]: {problem.message}", check="startup-locality")
+    if locality is not None:
+        states[0] = start_value(0, size, locality=locality)
     zero = bytes(size)
-    get = states.get
-    for number, (_, register, kind_of_event, digests, _, _) in enumerate(rows):
-        if kind_of_event == _NO_ACTION or register >= limit:
-            continue
-        digest = digests[column]
-        if digest is None:
-            raise ReplayError(f"events[{number}]: the event has no digest for {algorithm}", check="digest-missing")
-        state = get(register)
-        if state is None:
-            state = zero  # PCR 17 to 22 too: only a dynamic launch, which sets them to zero, can write to them
-        states[register] = new(state + digest).digest()
-    if kind == "rtmr":
+    for register, chain in chains.digests.items():
+        # PCR 17 to 22 start at zero too: only a dynamic launch, which sets them to zero, can write to them.
+        state = states.get(register, zero)
+        for digests in chain:
+            digest = digests[column]
+            if digest is None:
+                raise _digest_missing(chains, algorithm, column)
+            state = new(state + digest).digest()
+        states[register] = state
+    if chains.kind == "rtmr":
         states.pop(0, None)  # MRTD is measured by the TDX module at build time; no event extends it
         states = {index - 1: value for index, value in states.items()}
-    return Bank(algorithm=algorithm, kind=kind, values_by_index=dict(sorted(states.items())))
+    return Bank(algorithm=algorithm, kind=chains.kind, values_by_index=states)
+
+
+def _limit(kind: Literal["pcr", "rtmr"]) -> int:
+    return PCR_COUNT if kind == "pcr" else _RTMR_COUNT + 1
+
+
+def _digest_missing(chains: Chains, algorithm: str, column: int) -> ReplayError:
+    """Names the first event that extends a register and lacks the digest."""
+    limit = _limit(chains.kind)
+    number = next(
+        number
+        for number, row in enumerate(chains.rows)
+        if row.register < limit and row.type != _NO_ACTION and row.digests[column] is None
+    )
+    return ReplayError(f"events[{number}]: the event has no digest for {algorithm}", check="digest-missing")

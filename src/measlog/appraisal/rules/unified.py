@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from measlog.appraisal.case import Case, Measured
     from measlog.appraisal.report import Report
     from measlog.reference.manifest import Component
+    from measlog.reference.uki import UkiSection
 
 __all__ = ["PHASE_PATHS", "UnifiedBoot", "boots_unified"]
 
@@ -35,6 +36,8 @@ PHASE_PATHS = tuple(":".join(PHASES[: i + 1]) for i in range(len(PHASES)))
 _FOLLOWED = (4, 11, 14)
 _REGISTERS = (4, 8, 9, 11, 12, 13, 14)
 _NEEDED = (4, 11, 12, 13)
+_ALTERNATIVES = frozenset({".profile", ".dtbauto"})
+"""Sections of which an image may have several, for the stub to choose: PCR 11 alone tells which (uki.c)."""
 _PATH = re.compile(r"[a-z0-9-]{1,64}(?::[a-z0-9-]{1,64}){0,15}")
 
 
@@ -43,6 +46,12 @@ class _Unified(Candidate):
     """The boot of one image."""
 
     image: Component
+
+    @property
+    def sections(self) -> tuple[UkiSection, ...]:
+        """What its stub measures."""
+        assert self.image.uki is not None  # no other is a candidate
+        return self.image.uki.sections
 
 
 @frozen
@@ -55,6 +64,10 @@ class UnifiedBoot:
 
     ``phases`` are the paths that the boot may have come to (``enter-initrd:leave-initrd``); ``allowed_arguments`` kernel
     arguments that may be added to the command line; the others are those of the rule for GRUB.
+
+    ``allow_unproven_phases`` accepts evidence that proves nothing of PCR 11, because the log of the running system is
+    not at hand. The image is then told by PCR 4 alone, whose digest covers its sections; how far the boot is, nothing
+    tells. An image that has alternatives in it is refused so.
     """
 
     secure_boot: bool = True
@@ -64,13 +77,16 @@ class UnifiedBoot:
     allow_silent_boot_manager: bool = False
     allow_unchecked_usr: bool = False
     allow_built_in_override: bool = False
+    allow_unproven_phases: bool = False
     code: str = "unified-boot"
     severity: Severity = "error"
     sentence: str = (
         "Shim, systemd-boot and the unified kernel image are the release's; its sections and an admitted phase are in "
         "PCR 11, and nothing was added to it."
     )
-    registers: frozenset[int] = Factory(lambda: frozenset(_NEEDED))
+    registers: frozenset[int] = Factory(
+        lambda self: frozenset(_NEEDED) - ({11} if self.allow_unproven_phases else set()), takes_self=True
+    )
 
     @phases.validator
     def _check_phases(self, _: object, phases: tuple[str, ...]) -> None:
@@ -84,7 +100,7 @@ class UnifiedBoot:
     def appraise(self, case: Case, report: Report) -> None:
         """See the class."""
         # 1. Without these registers an addition to the image would go unseen (A12).
-        for pcr in _NEEDED:
+        for pcr in sorted(self.registers):
             if not case.quoted(pcr):
                 report.find("register.not-quoted", f"the quote proves nothing of PCR {pcr}", pcr=pcr)
         # 2. PCR 4 begins with what the boot manager does; what follows are the images that were started.
@@ -102,6 +118,10 @@ class UnifiedBoot:
         assert isinstance(candidate, _Unified)
         for following in followings:
             judge_following(self.code, case, candidate, following, report)
+        if not case.quoted(11):
+            report.skip(PCR_NAMES[11], "the image is told by PCR 4; the phases of the boot are not known", pcr=11)
+            if any(section.name in _ALTERNATIVES for section in candidate.sections):
+                report.find("register.not-quoted", "PCR 11 alone tells which of the image's alternatives ran", pcr=11)
         if not complete_boot(best):
             report.find("boot.closest", f"the boot that explains most is {candidate.name}", severity="info")
         # 4. Nothing was handed to the image beside what is in it: PCR 8, 9, 12 and 13.

@@ -31,6 +31,7 @@ from measlog.interop.cel.records import (
     pcr_register,
 )
 from measlog.interop.cel.words import CONTENT_TYPES, MANAGEMENT_TYPES, MEMBERS, STATES, STATES_BY_NAME
+from measlog.interop.jsontext import parse_value
 from measlog.limits import DEFAULT_LIMITS, Limits
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, Register, algorithm_name
 
@@ -49,20 +50,8 @@ _ALGORITHM = re.compile(r"0x[0-9a-f]{4}")
 
 def read_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> list[CelRecord]:
     """The records of a JSON array. Raises :class:`~measlog.errors.FormatError` with the path of the member."""
-    if len(data) > limits.log_size:
-        raise LimitExceededError(f"the log has {len(data)} bytes, more than the {limits.log_size} allowed", offset=0)
-    try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise FormatError("the text is not UTF-8", offset=error.start) from None
-    except json.JSONDecodeError as error:
-        raise FormatError(f"no JSON: {error.msg}", offset=len(error.doc[: error.pos].encode("utf-8"))) from None
-    except RecursionError:
-        raise LimitExceededError(f"values nested deeper than {limits.depth}") from None
-    except FormatError:
-        raise
-    except ValueError as error:
-        raise FormatError(f"no JSON: {str(error)[:80]}") from None
+    # The limit is for a record's content, and checked where that is read; no record without one is nested so deep.
+    value = parse_value(data, size=limits.log_size, depth=2 * limits.depth)
     return _Reader("json", limits).records(value)
 
 
@@ -87,17 +76,6 @@ def document(records: Sequence[CelRecord], form: FormName) -> list[Any]:
     """The records as plain values, with names as keys for JSON and numbers for CBOR."""
     writer = _Writer(form)
     return [writer.record(record, f"records[{place}]") for place, record in enumerate(records)]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise FormatError("an object has a member twice")
-    return made
-
-
-def _no_constant(word: str) -> object:
-    raise FormatError(f"{word} is no JSON")
 
 
 class _Reader:

@@ -22,9 +22,8 @@ from typing import Any, Self
 from attrs import field, frozen
 
 from measlog.appraisal.baseline import Baseline
-from measlog.appraisal.policy import AllOf, AnyOf, Policy, UnsafeAcceptAll
+from measlog.appraisal.policy import Policy, UnsafeAcceptAll, leaves
 from measlog.appraisal.policy_file import load_policy
-from measlog.appraisal.rules.base import Rule
 from measlog.appraisal.rules.platform import OpenEnded
 from measlog.appraisal.verifier import Verifier
 from measlog.errors import FormatError, ManifestError, PolicyError
@@ -189,18 +188,10 @@ def _baselines(document: Mapping[str, Any]) -> Iterator[Baseline]:
             raise ManifestError(f"baselines[{index}]: {error}") from None
 
 
-def _leaves(rule: Rule) -> Iterator[Rule]:
-    if isinstance(rule, AllOf | AnyOf):
-        for inner in rule.rules:
-            yield from _leaves(inner)
-    else:
-        yield rule
-
-
 def _refuse_idle(policy: Policy) -> None:
     """Refuse a policy that cannot fail: nothing passes because nothing was checked (A41)."""
-    leaves = tuple(_leaves(policy.rule))
-    if any(isinstance(rule, UnsafeAcceptAll) for rule in leaves):
+    rules = tuple(leaves(policy.rule))
+    if any(isinstance(rule, UnsafeAcceptAll) for rule in rules):
         raise PolicyError("policy: unsafe-accept-all accepts everything")
-    if all(rule.severity == "info" or isinstance(rule, OpenEnded) for rule in leaves):
+    if all(rule.severity == "info" or isinstance(rule, OpenEnded) for rule in rules):
         raise PolicyError("policy: no rule can fail: each is of severity info, or leaves its registers open")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,10 @@ from measlog.registry import hash_constructor
 
 if TYPE_CHECKING:
     from measlog.appraisal.result import Finding
-    from measlog.replay.pcr import Bank
 
 __all__ = ["bootlog_evaluate", "bootlog_parse", "policy_is_valid", "policy_load"]
 
-_AGGREGATES = (8, 10)
+_AGGREGATES = (dict.fromkeys(range(8)).keys(), dict.fromkeys(range(10)).keys())
 """Keylime knows two boot aggregates: of PCR 0 to 7, and of PCR 0 to 9."""
 _MOST_FINDINGS = 64
 _MOST_TEXT = 1024
@@ -50,15 +49,15 @@ def bootlog_parse(
     bank = str(getattr(hash_alg, "value", hash_alg))
     try:
         log = _read(bootlog_b64)
-        values = log.replay(bank)
+        values = log.replay(bank).values_by_index
     except (FormatError, EvidenceError) as error:
         # Keylime compares and evaluates nothing after this: no label may make it pass.
         failure.add_event(error.code, {"message": _plain(str(error))}, False)
         return {}, None, {}, failure
-    if not any(True for _ in values):
+    if not values:
         failure.add_event("evidence.replay", {"message": "the log extends no register"}, False)
         return {}, None, {}, failure
-    hashes = {str(pcr): int.from_bytes(values[pcr], "big") for pcr in sorted(values)}
+    hashes = {str(pcr): int.from_bytes(value, "big") for pcr, value in values.items()}
     return hashes, _boot_aggregates(log), {"log": log, "bank": bank}, failure
 
 
@@ -165,28 +164,31 @@ def _boot_aggregates(log: EventLog) -> dict[str, list[str]]:
     for name in log.algorithms:
         new = hash_constructor(name)
         try:
-            values = log.replay(name)
+            values = log.replay(name).values_by_index
         except EvidenceError:
             continue
-        if new is not None and len(values):
-            found[name] = [_aggregate(values, new, count) for count in _AGGREGATES if _covers(values, count)]
+        if new is not None and values:
+            found[name] = [
+                new(b"".join([values[pcr] for pcr in covered])).digest().hex()
+                for covered in _AGGREGATES
+                if values.keys() >= covered
+            ]
     return found
 
 
-def _covers(values: Bank, count: int) -> bool:
-    return all(pcr in values for pcr in range(count))
-
-
-def _aggregate(values: Bank, new: Any, count: int) -> str:
-    return str(new(b"".join(values[pcr] for pcr in range(count))).hexdigest())
-
-
 def _failure(name: str) -> Any:
+    failure, component = _failures()
+    return failure(component, [name])
+
+
+@cache
+def _failures() -> tuple[Any, Any]:
+    """Keylime's ``Failure``, and the component that this module's belong to."""
     try:
         from keylime.failure import Component, Failure  # noqa: PLC0415 - optional
     except ImportError:
         raise MissingExtraError("keylime", "keylime") from None
-    return Failure(Component.MEASURED_BOOT, [name])
+    return Failure, Component.MEASURED_BOOT
 
 
 def _compared() -> set[int]:

@@ -72,3 +72,36 @@ def where(
         return (*events[:place], *make(events[place]), *events[place + 1 :])
 
     return change
+
+
+def lines(result: AppraisalResult) -> list[str]:
+    """All that a verdict says of findings, one line each: severity, code, register, event, sentence, values."""
+    return [
+        f"{f.severity} {f.code}"
+        + ("" if f.pcr is None else f" PCR {f.pcr}")
+        + ("" if f.event is None else f" event {f.event}")
+        + f": {f.message}"
+        + ("" if f.expected is None else f" | expected {_shown(f.expected)}")
+        + ("" if f.observed is None else f" | observed {_shown(f.observed)}")
+        for f in result.findings
+    ]
+
+
+def compared(result: AppraisalResult) -> list[str]:
+    """What a verdict rests on, one line each: rule, register, events, against what."""
+    return [
+        f"{c.rule}"
+        + ("" if c.pcr is None else f" PCR {c.pcr}")
+        + (f" events {','.join(map(str, c.events))}" if c.events else "")
+        + f": {c.against}"
+        for c in result.checked
+    ]
+
+
+def passed_over(result: AppraisalResult) -> list[str]:
+    """What no reference spoke for, one line each."""
+    return [f"{n.subject}" + ("" if n.pcr is None else f" PCR {n.pcr}") + f": {n.reason}" for n in result.not_covered]
+
+
+def _shown(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.hex()

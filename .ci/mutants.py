@@ -8,6 +8,7 @@ function come first, then the quick ones.
 from __future__ import annotations
 
 import fnmatch
+import gc
 import os
 import resource
 import sys
@@ -20,7 +21,7 @@ import pytest
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
-from mutmut.stats import load_stats
+from mutmut.stats import load_stats, save_stats
 from mutmut.utils.file_utils import walk_mutatable_files
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
@@ -29,7 +30,10 @@ _STATUS = {KILLED: "killed", SURVIVED: "survived", TIMEOUT: "timeout", NO_TESTS:
 
 
 def chosen(names: Sequence[str]) -> list[tuple[SourceFileMutationData, str]]:
-    """The mutants that match a name (* for any), in the order of the names; without names those that have no verdict."""
+    """The mutants that no test killed yet and that match a name (* for any), in the order of the names.
+
+    Without names, those that have no verdict.
+    """
     found = []
     for path in walk_mutatable_files():
         data = SourceFileMutationData(path=path)
@@ -38,7 +42,8 @@ def chosen(names: Sequence[str]) -> list[tuple[SourceFileMutationData, str]]:
         found += [(data, mutant) for mutant in data.exit_code_by_key]
     if not names:
         return [(data, mutant) for data, mutant in found if data.exit_code_by_key[mutant] is None]
-    return [one for name in names for one in found if fnmatch.fnmatch(one[1], name)]
+    left = [(data, mutant) for data, mutant in found if data.exit_code_by_key[mutant] != KILLED]
+    return [one for name in names for one in left if fnmatch.fnmatch(one[1], name)]
 
 
 class Mutants:
@@ -46,12 +51,14 @@ class Mutants:
 
     def __init__(self, mutants: list[tuple[SourceFileMutationData, str]], *, jobs: int, seconds: float) -> None:
         self.mutants, self.jobs, self.seconds = mutants, jobs, seconds
+        # By function, and by module.
         self.kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = {item.nodeid.removeprefix("mutants/"): item for item in session.items}
         wanted = {mangled_name_from_mutant_name(name) for _data, name in self.mutants}
+        self._learn(items)
         quick = {test for test in items if state().duration_by_test.get(test, 0) <= self.seconds}
         tests = {name: state().tests_by_mangled_function_name.get(name, set()) & quick for name in wanted}
         seconds = dict(state().duration_by_test)
@@ -61,11 +68,14 @@ class Mutants:
                 if not _passes(items[test]):
                     pytest.exit(f"{test} fails without a mutant", returncode=1)
                 seconds[test] = time.process_time() - start
+        # What is here now is never collected in a fork, whose pages stay shared.
+        gc.collect()
+        gc.freeze()
         running: dict[int, tuple[SourceFileMutationData, str, int, list[str]]] = {}
         for data, mutant in self.mutants:
             function = mangled_name_from_mutant_name(mutant)
-            kills = self.kills[function]
-            order = sorted(tests[function], key=lambda test: (-kills[test], seconds[test]))
+            kills, near = self.kills[function], self.kills[function.rpartition(".")[0]]
+            order = sorted(tests[function], key=lambda test: (-kills[test], -near[test], seconds[test]))
             if not order:
                 self._record(data, mutant, NO_TESTS, "")
                 continue
@@ -91,6 +101,26 @@ class Mutants:
             self._wait(running)
         return True
 
+    @staticmethod
+    def _learn(items: dict[str, pytest.Item]) -> None:
+        """Which functions the tests run that mutmut has not seen yet."""
+        known = state()
+        new = [test for test in items if test not in known.duration_by_test]
+        set_mutant_under_test("stats")
+        for test in new:
+            known._stats.clear()  # noqa: SLF001 - as mutmut's own collector does
+            start = time.process_time()
+            if not _passes(items[test]):
+                pytest.exit(f"{test} fails without a mutant", returncode=1)
+            known.duration_by_test[test] = time.process_time() - start
+            for function in known._stats:  # noqa: SLF001
+                known.tests_by_mangled_function_name[function].add(test)
+        set_mutant_under_test("")
+        if new:
+            os.chdir("..")
+            save_stats()
+            os.chdir("mutants")
+
     def _wait(self, running: dict[int, tuple[SourceFileMutationData, str, int, list[str]]]) -> None:
         pid, status = os.wait()
         data, mutant, reading, order = running.pop(pid)
@@ -98,7 +128,9 @@ class Mutants:
         os.close(reading)
         killer = order[int.from_bytes(answer, "big")] if answer else ""
         if killer:
-            self.kills[mangled_name_from_mutant_name(mutant)][killer] += 1
+            function = mangled_name_from_mutant_name(mutant)
+            self.kills[function][killer] += 1
+            self.kills[function.rpartition(".")[0]][killer] += 1
         code = os.waitstatus_to_exitcode(status)
         self._record(data, mutant, TIMEOUT if code < 0 else code, killer)
 

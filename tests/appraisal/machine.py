@@ -20,7 +20,7 @@ from measlog.reference.manifest import ReferenceManifest
 ROOT = Path(__file__).resolve().parents[2]
 SHA256 = 0x000B
 NONCE = bytes(range(20))
-_KEY = ec.derive_private_key(0x6D6561736C6F67, ec.SECP256R1())
+KEY = ec.derive_private_key(0x6D6561736C6F67, ec.SECP256R1())
 QUOTED = (*range(15),)
 
 Change = Callable[[tuple[ForgedEvent, ...]], Iterable[ForgedEvent]]
@@ -34,7 +34,7 @@ def good_log(name: str = "flatcar-lab-good") -> ForgedLog:
 
 def machine(log: ForgedLog, *, quoted: Sequence[int] = QUOTED, bank: int = SHA256) -> VerifiedEvidence:
     """Evidence that verifies: the log as it is, its registers, and a quote over them."""
-    made = quote(_KEY, NONCE, [(bank, quoted)], log.registers)
+    made = quote(KEY, NONCE, [(bank, quoted)], log.registers)
     evidence = ml.Evidence(
         log=ml.EventLog.from_bytes(log.put_together()), quote=ml.Quote.from_bytes(made.attest, made.signature)
     )

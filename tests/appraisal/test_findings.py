@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import attrs
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 import measlog as ml
-from fixtures.attacks.forge import ForgedEvent
+from fixtures.attacks.forge import ForgedEvent, quote
 from measlog.appraisal import Policy
 from measlog.appraisal.rules.banks import ConsistentBanks, HashedData, MeasuredBank, SoundLog
+from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
 from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
+from measlog.errors import ManifestError, PolicyError
+from measlog.reference.signing import not_in_force
 from measlog.registry import PCR_NAMES
 from tests.appraisal.machine import (
+    KEY,
+    NONCE,
     QUOTED,
     SHA256,
     Change,
@@ -28,7 +38,9 @@ from tests.appraisal.machine import (
 )
 from tests.appraisal.test_baseline import altered, baseline
 from tests.appraisal.test_boundaries import action, append, is_exit, is_separator, without_exit
+from tests.appraisal.test_captures import lab_manifest
 
+GOOD = "flatcar-lab-good"
 SHA1 = 0x0004
 EV_IPL, EV_BOOT_VARIABLE = 0xD, 0x80000002
 
@@ -77,6 +89,12 @@ LIE = where(is_command, lambda e: (replace(e, data=b"grub_cmd: something friendl
             lambda events: (*events, replace(events[-1], type=3)),
             f"error event.no-action-digest event {END}: EV_NO_ACTION with a digest that is not zero",
             id="an anomaly",
+        ),
+        pytest.param(
+            SoundLog(),
+            where(is_command, lambda e: (replace(e, digests=dict(reversed(e.digests.items()))),)),
+            f"info event.digest-order event {COMMAND}: the digests are not in the order of the Spec ID event",
+            id="digests in another order",
         ),
         pytest.param(
             HashedData(),
@@ -190,6 +208,15 @@ def test_a_finding(rule: object, change: Change | None, said: str) -> None:
     assert lines(appraise(only(rule), change)) == [said]
 
 
+def test_how_vendor_information_is_padded_is_mentioned() -> None:
+    """It is covered by no register and changes nothing."""
+    log = good_log()
+    (size,) = struct.unpack_from("<I", log.header, 28)
+    padded = replace(log, header=log.header[:28] + struct.pack("<I", size + 4) + log.header[32:] + bytes(4))
+    result = ml.Verifier([], policy=only(SoundLog())).appraise(machine(padded))
+    assert lines(result) == ["info spec-id.trailing-bytes event 0: 4 bytes after the vendor information"]
+
+
 def judged(
     policy: Policy, *baselines: ml.Baseline, change: Change | None = None, quoted: Sequence[int] = QUOTED
 ) -> ml.AppraisalResult:
@@ -281,3 +308,48 @@ def test_what_the_policy_requires_and_nothing_covers() -> None:
         "warning register.not-covered PCR 14: no reference covers PCR 14 (shim-policy)",
         "warning register.not-covered PCR 7: no reference covers PCR 7 (secure-boot-policy)",
     ]
+
+
+def test_a_result_says_whose_quote_it_was_and_when() -> None:
+    """Key, clock, firmware version and bank are the quote's; the policy is the verifier's."""
+    for bank, name in ((SHA256, "sha256"), (0x000C, "sha384")):
+        evidence = machine(good_log(), bank=bank)
+        result = ml.Verifier([lab_manifest(GOOD)], policy=ml.policy.flatcar()).appraise(evidence)
+        assert (result.status, result.bank, result.policy) == ("affirming", name, "flatcar, Secure Boot on")
+        key = load_pem_public_key(quote(KEY, NONCE, [(bank, QUOTED)], good_log().registers).ak)
+        der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        assert result.ak_fingerprint == hashlib.sha256(der).hexdigest()
+        assert result.clock_info == evidence.quote.clock_info
+        assert result.firmware_version == evidence.quote.firmware_version
+        assert result.ak_trust == "caller"
+        assert {(i.component, i.slot) for i in result.identified} >= {("shim", None), ("kernel", "a")}
+
+
+def test_what_a_verifier_will_not_take() -> None:
+    with pytest.raises(PolicyError, match=r"^a policy is needed, not BootPaths$"):
+        ml.Verifier([], policy=BootPaths())  # type: ignore[arg-type]
+    verifier = ml.Verifier([], policy=only(SoundLog()))
+    with pytest.raises(TypeError, match=r"^only VerifiedEvidence is appraised, not EventLog$"):
+        verifier.appraise(machine(good_log()).log)  # type: ignore[arg-type]
+    unsigned = attrs.evolve(lab_manifest(GOOD))
+    with pytest.raises(ManifestError, match=r"^the manifest flatcar-lab is not signed by a key that was verified$"):
+        ml.Verifier([unsigned], policy=only(SoundLog()))
+    for unsafe in (True, False):
+        made = ml.Verifier([], policy=only(SoundLog()), unsafe_unsigned_manifests=unsafe)
+        assert made.unsafe_unsigned_manifests is unsafe
+
+
+def test_a_manifest_that_expired_is_named() -> None:
+    """A43: an error where nothing is left, else by the way; and nothing is compared with it."""
+    then = datetime(2027, 1, 1, tzinfo=UTC)
+    old = attrs.evolve(lab_manifest(GOOD), expires=then)
+    said = f"manifest.not-in-force: the manifest flatcar-lab {not_in_force(old, then)}: nothing is compared with it"
+    made = ml.Verifier([old], policy=only(SoundLog()), unsafe_unsigned_manifests=True)
+    alone = made.appraise(machine(good_log()), now=then)
+    assert lines(alone) == [f"error {said}"]
+    both = [old, lab_manifest(GOOD)]
+    beside = ml.Verifier(both, policy=only(SoundLog()), unsafe_unsigned_manifests=True)
+    assert lines(beside.appraise(machine(good_log()), now=then)) == [f"info {said}"]
+    assert lines(beside.appraise(machine(good_log()), now=then - timedelta(seconds=1))) == []
+    unquoted = beside.unsafe_appraise_unquoted(machine(good_log()).log, pcrs=QUOTED, now=then)
+    assert [f"{f.severity} {f.code}: {f.message}" for f in unquoted.findings] == [f"info {said}"]

@@ -29,6 +29,7 @@ from tests.appraisal.machine import (
     SHA256,
     Change,
     appraise,
+    codes,
     compared,
     good_log,
     lines,
@@ -148,6 +149,13 @@ LIE = where(is_command, lambda e: (replace(e, data=b"grub_cmd: something friendl
             f"error separator.data PCR 3 event {SEPARATOR}: the separator of PCR 3 has 5 bytes of data instead of the"
             " four it hashes",
             id="a long separator that begins with something else",
+        ),
+        pytest.param(
+            Separators(),
+            where(is_separator, lambda e: (replace(e, data=bytes(5)),)),
+            f"info separator.data PCR 3 event {SEPARATOR}: the separator of PCR 3 has 5 bytes of data instead of the"
+            " four it hashes (quirk Q27)",
+            id="a separator with one byte more",
         ),
         pytest.param(
             Separators(),
@@ -353,3 +361,52 @@ def test_a_manifest_that_expired_is_named() -> None:
     assert lines(beside.appraise(machine(good_log()), now=then - timedelta(seconds=1))) == []
     unquoted = beside.unsafe_appraise_unquoted(machine(good_log()).log, pcrs=QUOTED, now=then)
     assert [f"{f.severity} {f.code}: {f.message}" for f in unquoted.findings] == [f"info {said}"]
+
+
+def test_what_stands_before_an_event_does_not_hide_it() -> None:
+    """An event on no register, one whose digest says nothing, a register that is not quoted: the rest is looked at."""
+    stray = ForgedEvent(0xFFFFFFFF, 3, {alg: bytes(len(d)) for alg, d in good_log().events[0].digests.items()}, b"x")
+    lie = where(is_command, lambda e: (replace(e, digests={**e.digests, SHA1: e.rehashed(b"x").digests[SHA1]}),))
+
+    def hidden(events: tuple[ForgedEvent, ...]) -> list[ForgedEvent]:
+        return [stray, *lie(events)]
+
+    assert [line[:40] for line in lines(appraise(only(ConsistentBanks()), hidden))] == [
+        f"error bank.differs PCR 8 event {COMMAND + 1}: the s"
+    ]
+    result = judged(only(HashedData((4, 8))), change=LIE, quoted=(7, 8))
+    assert codes(result) == {"event.data"}
+    separators = judged(only(Separators()), quoted=(1, 3))
+    assert [c.pcr for c in separators.checked] == [1, 3]
+    platform = judged(only(Platform((2, 6))), baseline(), quoted=(6,))
+    assert [c.pcr for c in platform.checked] == [6]
+    untouched = judged(only(Untouched((11, 12))), quoted=(4, 12))
+    assert [c.pcr for c in untouched.checked] == [12]
+    # A register whose history is not known by any baseline does not end the comparison.
+    some = ml.Baseline(bank="sha256", samples=1, histories={6: baseline().histories[6]})
+    assert [c.pcr for c in judged(only(Platform((2, 6))), some).checked] == [6]
+    assert {c.pcr for c in judged(only(Platform((2, 6))), baseline(), change=altered(2)).checked} == {6}
+
+
+def test_the_verified_bank_is_the_one_that_lies() -> None:
+    """A10: the digests beside it belong to the data, the quoted one does not: each of the others differs from it."""
+    change = where(is_command, lambda e: (replace(e, digests={**e.digests, SHA256: e.rehashed(b"x").digests[SHA256]}),))
+    said = (
+        "error bank.differs PCR 8 event {}: the {} digest of the event does not belong to the same data as its sha256"
+    )
+    assert lines(appraise(only(ConsistentBanks()), change)) == [
+        said.format(COMMAND, bank) + " digest" for bank in ("sha1", "sha384")
+    ]
+
+
+def test_the_hand_over_is_judged_by_pcr_5_alone() -> None:
+    for quoted in ((5,), (4, 5, 7)):
+        assert lines(judged(only(HandOver()), change=without_exit, quoted=quoted)) == [
+            "error handover.missing PCR 5: the log does not show that the boot services were left"
+        ]
+    unquoted = judged(only(HandOver()), change=without_exit, quoted=(4, 6))
+    assert codes(unquoted) == {"register.not-quoted"}
+    assert unquoted.checked == ()
+    # Nothing before it is needed.
+    alone = judged(only(HandOver()), change=lambda events: (e for e in events if e.pcr != 5 or e.type == 0x80000007))
+    assert compared(alone) == [f"hand-over PCR 5 events {END - 4},{END - 3}: the texts of PFP 8.2"]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -18,7 +18,12 @@ settings.register_profile(
 )
 settings.register_profile("long", deadline=None, max_examples=5_000, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
-    "short", deadline=None, max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "short",
+    deadline=None,
+    max_examples=8,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("MEASLOG_HYPOTHESIS", "default"))
 

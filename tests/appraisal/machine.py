@@ -20,7 +20,7 @@ from measlog.reference.manifest import ReferenceManifest
 ROOT = Path(__file__).resolve().parents[2]
 SHA256 = 0x000B
 NONCE = bytes(range(20))
-_KEY = ec.derive_private_key(0x6D6561736C6F67, ec.SECP256R1())
+KEY = ec.derive_private_key(0x6D6561736C6F67, ec.SECP256R1())
 QUOTED = (*range(15),)
 
 Change = Callable[[tuple[ForgedEvent, ...]], Iterable[ForgedEvent]]
@@ -34,7 +34,7 @@ def good_log(name: str = "flatcar-lab-good") -> ForgedLog:
 
 def machine(log: ForgedLog, *, quoted: Sequence[int] = QUOTED, bank: int = SHA256) -> VerifiedEvidence:
     """Evidence that verifies: the log as it is, its registers, and a quote over them."""
-    made = quote(_KEY, NONCE, [(bank, quoted)], log.registers)
+    made = quote(KEY, NONCE, [(bank, quoted)], log.registers)
     evidence = ml.Evidence(
         log=ml.EventLog.from_bytes(log.put_together()), quote=ml.Quote.from_bytes(made.attest, made.signature)
     )
@@ -72,3 +72,36 @@ def where(
         return (*events[:place], *make(events[place]), *events[place + 1 :])
 
     return change
+
+
+def lines(result: AppraisalResult) -> list[str]:
+    """All that a verdict says of findings, one line each: severity, code, register, event, sentence, values."""
+    return [
+        f"{f.severity} {f.code}"
+        + ("" if f.pcr is None else f" PCR {f.pcr}")
+        + ("" if f.event is None else f" event {f.event}")
+        + f": {f.message}"
+        + ("" if f.expected is None else f" | expected {_shown(f.expected)}")
+        + ("" if f.observed is None else f" | observed {_shown(f.observed)}")
+        for f in result.findings
+    ]
+
+
+def compared(result: AppraisalResult) -> list[str]:
+    """What a verdict rests on, one line each: rule, register, events, against what."""
+    return [
+        f"{c.rule}"
+        + ("" if c.pcr is None else f" PCR {c.pcr}")
+        + (f" events {','.join(map(str, c.events))}" if c.events else "")
+        + f": {c.against}"
+        for c in result.checked
+    ]
+
+
+def passed_over(result: AppraisalResult) -> list[str]:
+    """What no reference spoke for, one line each."""
+    return [f"{n.subject}" + ("" if n.pcr is None else f" PCR {n.pcr}") + f": {n.reason}" for n in result.not_covered]
+
+
+def _shown(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.hex()

@@ -13,7 +13,7 @@ from measlog.appraisal import Policy
 from measlog.appraisal.rules.platform import OpenEnded, Platform, Untouched
 from measlog.appraisal.rules.secure_boot import SecureBoot
 from measlog.errors import ManifestError, PolicyError
-from tests.appraisal.machine import SHA256, Change, codes, good_log, machine, where
+from tests.appraisal.machine import SHA256, Change, codes, compared, good_log, lines, machine, passed_over, where
 
 FIRMWARE = Policy(name="platform", rule=Platform(), required=())
 KEYS = Policy(name="keys", rule=SecureBoot(), required={7})
@@ -71,12 +71,32 @@ def test_a_baseline_of_another_bank_says_nothing() -> None:
 
 def test_a_key_added_to_db_is_not_as_observed() -> None:
     """The keys of Secure Boot are the platform's: PCR 7 up to its separator is learned."""
-    assert appraise(KEYS, [baseline()]).status == "affirming"
+    result = appraise(KEYS, [baseline()])
+    assert result.status == "affirming"
+    # SecureBoot, PK, KEK, db, dbx and the separator.
+    places = ",".join(str(i + 1) for i, e in enumerate(good_log().events) if e.pcr == 7)
+    assert "4,5,6,7,8,9,22" in places
+    assert "platform.baseline PCR 7 events 4,5,6,7,8: keys observed on known-good machines" in compared(result)
+    said = "error platform.differs PCR 7{}: the Secure Boot keys are not as on any known-good machine"
     more = good_log("tampered-db-key-only")
+    db = next(i + 1 for i, e in enumerate(more.events) if e.pcr == 7 and e.data[32:36] == b"d\0b\0")
     result = ml.Verifier([], policy=KEYS, baselines=[baseline()]).appraise(machine(more))
-    assert codes(result) == {"platform.differs"}
-    without = ml.Verifier([], policy=KEYS).appraise(machine(more))
-    assert ("secure-boot-keys", 7) in {(n.subject, n.pcr) for n in without.not_covered}
+    assert lines(result) == [said.format(f" event {db}")]
+    # The baseline that agrees for longer says where; one of another bank says nothing.
+    other = where(lambda e: e.pcr == 7, lambda e: (e.rehashed(b"x"),))
+    first = ml.Baseline.learn([machine(good_log().with_events(other(good_log().events)))])
+    for baselines in ([first, baseline()], [baseline(), first]):
+        result = ml.Verifier([], policy=KEYS, baselines=baselines).appraise(machine(more))
+        assert lines(result) == [said.format(f" event {db}")]
+    longer = ml.Baseline(bank="sha256", samples=1, histories={7: ((*baseline().histories[7][0], b"\1" * 32),)})
+    assert lines(appraise(KEYS, [longer])) == [said.format("")]
+    foreign = ml.Baseline(bank="sha384", samples=1, histories=baseline().histories)
+    for baselines in ([], [foreign]):
+        without = ml.Verifier([], policy=KEYS, baselines=baselines).appraise(machine(more))
+        assert passed_over(without)[:2] == [
+            "image signatures PCR 7: no manifest says who signed each of the images that were started",
+            "secure-boot-keys PCR 7: PK, KEK, db and dbx are the platform's, and no baseline was given",
+        ]
 
 
 def test_what_varies_between_samples_is_shown() -> None:

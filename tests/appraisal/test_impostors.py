@@ -17,7 +17,7 @@ from fixtures.attacks.forge import ForgedEvent
 from measlog.appraisal import Policy
 from measlog.appraisal.rules.secure_boot import SecureBoot
 from measlog.reference.manifest import Certificate, Component, ReferenceManifest, Signer
-from tests.appraisal.machine import SHA256, Change, appraise, codes, good_log, machine, where
+from tests.appraisal.machine import SHA256, Change, appraise, codes, good_log, lines, machine, where
 from tests.appraisal.test_captures import lab_manifest
 from tests.appraisal.test_secure_boot import (
     AUTHORITY,
@@ -392,7 +392,10 @@ def test_shims_own_certificate_is_the_one_that_the_manifest_knows(name: str) -> 
 def test_an_authority_is_named_once() -> None:
     """Shim measures an authority when it first verifies an image by it."""
     second = [e for e in good_log().events if is_named(e, "db", AUTHORITY)][1]
-    assert codes(appraise(ON, in_place_of_the_second(second, second))) == {"secureboot.authority-repeated"}
+    place = [i + 1 for i, e in enumerate(good_log().events) if is_named(e, "db", AUTHORITY)][1]
+    assert lines(appraise(ON, in_place_of_the_second(second, second))) == [
+        f"error secureboot.authority-repeated PCR 7 event {place + 1}: shim names an authority twice"
+    ]
     first = original("db", AUTHORITY)
     # What verified shim may verify what shim starts.
     both_by_one = signed(kernel=(itself(authorities()[0]),))
@@ -421,4 +424,5 @@ def test_a_level_that_says_two_things_says_nothing(text: bytes) -> None:
     """A31: a component named twice would be one generation to shim and another to its reader."""
     level = event(AUTHORITY, variable(SHIM, "SbatLevel", text))
     floor = Policy(name="floor", rule=SecureBoot(minimum_sbat={"shim": 1}), required={7})
-    assert codes(appraise(floor, swap("SbatLevel", level, kind=AUTHORITY))) == {"secureboot.sbat"}
+    (finding,) = lines(appraise(floor, swap("SbatLevel", level, kind=AUTHORITY)))
+    assert finding.startswith("error secureboot.sbat PCR 7: SbatLevel cannot be read: ")

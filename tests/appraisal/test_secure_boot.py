@@ -12,7 +12,7 @@ import pytest
 from fixtures.attacks.forge import ForgedEvent
 from measlog.appraisal import Policy
 from measlog.appraisal.rules.secure_boot import SecureBoot
-from tests.appraisal.machine import Change, appraise, codes, good_log, where
+from tests.appraisal.machine import Change, appraise, codes, good_log, lines, where
 
 CONFIG = 0x80000001
 AUTHORITY = 0x800000E0
@@ -113,6 +113,130 @@ SHA256_LIST = UUID("c1c41626-504c-4092-aca9-41f936934328")
 X509_LIST = UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
 
 
+# What is said in each case. Numbers are of the capture: SecureBoot is event 4, the first authority 22, the end 70.
+SAID = {
+    "off": [
+        (
+            "error secureboot.state PCR 7: Secure Boot is off, the policy demands that it is on | expected on |"
+            " observed off"
+        ),
+    ],
+    "W6 neither 0 nor 1": [
+        "error secureboot.value PCR 7 event 4: SecureBoot is 02, not 00 or 01",
+    ],
+    "Q24 empty": [
+        "error secureboot.value PCR 7 event 4: SecureBoot is empty, not 00 or 01",
+    ],
+    "two bytes": [
+        "error secureboot.value PCR 7 event 4: SecureBoot is 0101, not 00 or 01",
+    ],
+    "A28 removed": [
+        "error secureboot.variable-missing PCR 7: the variable SecureBoot was never measured",
+    ],
+    "A29 other GUID": [
+        "error secureboot.variable-missing PCR 7: the variable SecureBoot was never measured",
+        (
+            "error secureboot.variable-unknown PCR 7 event 4: 'SecureBoot' of"
+            " 605dab50-e046-4300-abb6-3dd810dd8b23 is no variable of PCR 7"
+        ),
+    ],
+    "A28 twice": [
+        "error secureboot.variable-repeated PCR 7 event 5: the variable SecureBoot is measured twice",
+    ],
+    "A28 off, then on": [
+        (
+            "error secureboot.state PCR 7: Secure Boot is off, the policy demands that it is on | expected on |"
+            " observed off"
+        ),
+        "error secureboot.variable-repeated PCR 7 event 5: the variable SecureBoot is measured twice",
+    ],
+    "A28 behind the separator": [
+        "error secureboot.variable-late PCR 7 event 9: dbx is measured behind the separator",
+    ],
+    "A28 KEK twice": [
+        "error secureboot.variable-order PCR 7 event 6: the variable PK is measured out of order",
+        "error secureboot.variable-repeated PCR 7 event 7: the variable KEK is measured twice",
+    ],
+    "A28 order": [
+        "error secureboot.variable-order PCR 7 event 6: the variable PK is measured out of order",
+    ],
+    "A28 setup: PK empty": [
+        "error secureboot.no-key PCR 7: PK is empty: anybody can change the databases",
+    ],
+    "A28 audit mode": [
+        "error secureboot.mode PCR 7: the firmware is in audit mode",
+    ],
+    "A28 setup mode": [
+        "error secureboot.mode PCR 7: the firmware is in setup mode",
+    ],
+    "A28 debug mode": [
+        "error secureboot.debug PCR 7 event 70: the firmware is in debug mode",
+    ],
+    "A28 DMA": [
+        "error secureboot.dma PCR 7 event 70: DMA protection was disabled",
+    ],
+    "Q8 DMA with NUL": [
+        "error secureboot.dma PCR 7 event 70: DMA protection was disabled",
+    ],
+    "A28 MokSBState": [
+        (
+            "error secureboot.authority-order PCR 7 event 22: the authorities in PCR 7 are not one for shim,"
+            " shim's own statements, and one for each image behind it | expected cM?LT?c{1,2} | observed cLcM"
+        ),
+        (
+            "error shim.validation-off PCR 7 event 70: shim was told not to verify what it starts (MokSBState):"
+            " Secure Boot protects nothing behind it"
+        ),
+    ],
+    "data that is not what was hashed": [
+        "error secureboot.variable-missing PCR 7: the variable SecureBoot was never measured",
+        "error secureboot.digest PCR 7 event 4: the digest is not that of the variable 'SecureBoot'",
+    ],
+    "A34 bytes behind the variable": [
+        "error secureboot.variable-missing PCR 7: the variable SecureBoot was never measured",
+        "error secureboot.trailing PCR 7 event 4: bytes follow the variable 'SecureBoot'",
+    ],
+    "A47 Q30 value alone hashed": [
+        "error secureboot.variable-missing PCR 7: the variable SecureBoot was never measured",
+        (
+            "error secureboot.unauthenticated PCR 7 event 4: the digest does not cover name and GUID of the"
+            " variable 'SecureBoot' (Q30)"
+        ),
+    ],
+    "A1 retyped": [
+        "error secureboot.variable-missing PCR 7: the variable SecureBoot was never measured",
+        "error secureboot.unexplained PCR 7 event 4: an event of type EV_IPL in PCR 7",
+    ],
+    "A1 unknown type": [
+        "error secureboot.unexplained PCR 7 event 70: an event of type EV_0x12345678 in PCR 7",
+    ],
+    "A30 a certificate that is not in db": [
+        (
+            "error secureboot.authority PCR 7 event 70: an image was verified by 'db', which is in no database"
+            " that is known"
+        ),
+    ],
+    "A30 a vendor certificate that is not shim's": [
+        (
+            "error secureboot.authority PCR 7 event 70: an image was verified by 'Shim', which is in no database"
+            " that is known"
+        ),
+    ],
+    "A30 a key of the machine's owner": [
+        (
+            "error secureboot.authority PCR 7 event 70: an image was verified by 'MokListRT', which is in no"
+            " database that is known"
+        ),
+    ],
+    "A30 revoked image": [
+        "error secureboot.image-revoked PCR 4 event 24: an image was started that dbx revokes",
+    ],
+    "A30 revoked certificate": [
+        "error secureboot.authority-revoked PCR 7 event 22: an image was verified by a certificate that dbx revokes",
+    ],
+}
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -191,16 +315,19 @@ X509_LIST = UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
         ),
     ],
 )
-def test_what_is_not_sound_is_refused(change: Change, code: str) -> None:
+def test_what_is_not_sound_is_refused(request: pytest.FixtureRequest, change: Change, code: str) -> None:
     result = appraise(ON, change)
     assert result.status == "contraindicated"
     assert code in codes(result)
+    assert lines(result) == SAID[request.node.callspec.id]
 
 
 def test_no_authority_is_no_secure_boot() -> None:
     """A28: on, and nothing that verified anything."""
     result = appraise(ON, lambda events: (e for e in events if e.type != AUTHORITY))
-    assert codes(result) == {"secureboot.no-authority"}
+    assert lines(result) == [
+        "error secureboot.no-authority PCR 7: no certificate is named that verified an image",
+    ]
 
 
 def test_a_late_separator_is_a_variation_that_the_policy_names() -> None:
@@ -210,7 +337,11 @@ def test_a_late_separator_is_a_variation_that_the_policy_names() -> None:
         rest = [e for e in events if not (e.pcr == 7 and e.type == SEPARATOR)]
         return [*rest, next(e for e in events if e.pcr == 7 and e.type == SEPARATOR)]
 
-    assert codes(appraise(ON, change)) == {"secureboot.authority-early"}
+    result = appraise(ON, change)
+    assert lines(result) == [
+        f"error secureboot.authority-early PCR 7 event {event}: {name!r} verified an image before PCR 7 was closed"
+        for event, name in ((21, "db"), (26, "SbatLevel"), (28, "db"))
+    ]
     late = Policy(name="late", rule=SecureBoot(allow_late_separator=True), required={7})
     assert appraise(late, change).status == "affirming"
 
@@ -222,11 +353,20 @@ def test_the_revocations_that_the_policy_demands() -> None:
     good = Policy(name="floor", rule=SecureBoot(minimum_sbat={"shim": generation}), required={7})
     assert appraise(good).status == "affirming"
     high = Policy(name="floor", rule=SecureBoot(minimum_sbat={"shim": generation + 1}), required={7})
-    assert codes(appraise(high)) == {"secureboot.sbat"}
+    assert lines(appraise(high)) == [
+        (
+            f"error secureboot.sbat PCR 7: shim demands generation {generation} of shim, the policy {generation + 1}"
+            f" | expected {generation + 1} | observed {generation}"
+        )
+    ]
     unknown = Policy(name="floor", rule=SecureBoot(minimum_sbat={"other": 1}), required={7})
-    assert codes(appraise(unknown)) == {"secureboot.sbat"}
-    dbx = Policy(name="floor", rule=SecureBoot(minimum_dbx=frozenset({b"\xaa" * 32})), required={7})
-    assert codes(appraise(dbx)) == {"secureboot.dbx"}
+    assert lines(appraise(unknown)) == [
+        "error secureboot.sbat PCR 7: shim demands generation (none) of other, the policy 1 | expected 1"
+    ]
+    dbx = Policy(name="floor", rule=SecureBoot(minimum_dbx=frozenset({b"\xaa" * 32, b"\xbb" * 32})), required={7})
+    assert lines(appraise(dbx)) == [
+        "error secureboot.dbx PCR 7: dbx lacks 2 of the revocations that the policy demands"
+    ]
 
 
 def test_variations_are_named_by_the_policy() -> None:
@@ -234,6 +374,10 @@ def test_variations_are_named_by_the_policy() -> None:
     allowed = Policy(name="dma", rule=SecureBoot(allow_dma_disabled=True), required={7})
     result = appraise(allowed, dma)
     assert (result.status, result.quirks) == ("affirming", ("Q8",))
+    (check,) = result.checked
+    assert check.events[-1] == len(good_log().events) + 1
+    for denied in (b"DMA Protection Disabled", b"UEFI Debug Mode"):
+        assert "Q8" not in appraise(allowed, at_end(event(ACTION, denied))).quirks
 
 
 def test_off_is_off() -> None:

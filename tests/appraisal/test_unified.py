@@ -8,6 +8,7 @@ library.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -27,8 +28,9 @@ from measlog.errors import PolicyError
 from measlog.evidence import VerifiedEvidence
 from measlog.interop.systemdlog import SystemdRecord
 from measlog.reference.manifest import ReferenceManifest
-from measlog.registry import Register
-from tests.appraisal.machine import NONCE, codes, good_log
+from measlog.registry import PCR_NAMES, Register
+from tests.appraisal.machine import NONCE, codes, compared, good_log, passed_over
+from tests.appraisal.machine import lines as said
 from tests.appraisal.test_captures import lab_manifest
 from tests.evidence.test_further import records, verify
 
@@ -281,16 +283,286 @@ ATTACKS: dict[str, tuple[Change | None, list[SystemdRecord] | None, set[str]]] =
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("change", "further", "expected"), ATTACKS.values(), ids=ATTACKS)
-def test_attacks(change: Change | None, further: list[SystemdRecord] | None, expected: set[str]) -> None:
+REVERSED = " ".join(reversed(command_line().split(" ")))
+CLOSEST = "info boot.closest: the boot that explains most is flatcar-lab: EFI/Linux/flatcar-lab-1.efi, Secure Boot on"
+HELD = "PCR 9 holds a command line, an initrd or a file that is not the image's"
+NOT_THERE = "PCR 11 holds an event that the boot does not have there"
+# What is said of each; digests are left out.
+SAID: dict[str, list[str]] = {
+    "the firmware's part of PCR 11 alone": [
+        (
+            "error sequence.missing PCR 11: 'enter-initrd' is expected in PCR 11 and is not there | expected"
+            " enter-initrd"
+        ),
+        CLOSEST,
+    ],
+    "a phase skipped": [
+        (
+            "error sequence.missing PCR 11: 'leave-initrd' is expected in PCR 11 and is not there | expected"
+            " leave-initrd"
+        ),
+        CLOSEST,
+    ],
+    "the first phase skipped": [
+        (
+            "error sequence.missing PCR 11: 'enter-initrd' is expected in PCR 11 and is not there | expected"
+            " enter-initrd"
+        ),
+        CLOSEST,
+    ],
+    "a phase twice": [
+        (
+            "error phase.order PCR 11 event 46: systemd's record 1 extended PCR 11 with 'enter-initrd',"
+            " where the boot has something else | observed enter-initrd"
+        ),
+        CLOSEST,
+    ],
+    "the last phase twice": [
+        (
+            "error phase.order PCR 11 event 49: systemd's record 4 extended PCR 11 with 'ready', where the"
+            " boot has something else | observed ready"
+        ),
+        CLOSEST,
+    ],
+    "phases out of order": [
+        (
+            "error sequence.missing PCR 11: 'leave-initrd' is expected in PCR 11 and is not there | expected"
+            " leave-initrd"
+        ),
+        (
+            "error phase.order PCR 11 event 47: systemd's record 2 extended PCR 11 with 'leave-initrd',"
+            " where the boot has something else | observed leave-initrd"
+        ),
+        CLOSEST,
+    ],
+    "a phase that is none": [
+        (
+            "error system.unexpected PCR 11 event 49: systemd's record 4 extended PCR 11 with 'shutdown',"
+            " where the boot has something else | observed shutdown"
+        ),
+        CLOSEST,
+    ],
+    "a machine id in PCR 11": [
+        (
+            "error system.unexpected PCR 11 event 49: systemd's record 4 extended PCR 11 with"
+            " 'machine-id:00', where the boot has something else | observed machine-id:00"
+        ),
+        CLOSEST,
+    ],
+    "a record without text": [
+        (
+            "error system.unexpected PCR 11 event 49: systemd's record 4 extended PCR 11 with None, where"
+            " the boot has something else | observed DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "a phase with another digest": [
+        (
+            "error phase.order PCR 11 event 45: systemd's record 0 extended PCR 11 with 'enter-initrd',"
+            " where the boot has something else | expected enter-initrd | observed enter-initrd"
+        ),
+        CLOSEST,
+    ],
+    "a record in PCR 9": [
+        f"error system.unexpected PCR 9 event 49: {HELD}: systemd's record 4 | observed DIGEST",
+    ],
+    "a record in PCR 12": [
+        (
+            "error system.unexpected PCR 12 event 49: PCR 12 holds something that is not the image's own"
+            " command line: systemd's record 4 | observed DIGEST"
+        ),
+    ],
+    "a record in PCR 13": [
+        (
+            "error system.unexpected PCR 13 event 49: PCR 13 holds something, though this way of booting"
+            " leaves it alone: systemd's record 4 | observed DIGEST"
+        ),
+    ],
+    "a section's content": [
+        (
+            "error section.unknown PCR 11 event 40: the section that the log calls '.initrd' is not the"
+            " release's '.initrd' | expected DIGEST | observed DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "a section's name": [
+        (
+            "error section.unknown PCR 11 event 39: the section that the log calls '.ucode' is not the"
+            " release's '.initrd' | expected DIGEST | observed DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "a section's name beside the digest": [
+        (
+            "error event.label PCR 11 event 40: the digest is as expected, but the event's text says"
+            " something else | expected 2e0069006e0069007400720064000000 | observed 2e006c0069006e00750078000000"
+        ),
+    ],
+    "two sections swapped": [
+        "error sequence.missing PCR 11: '.linux' is expected in PCR 11 and is not there | expected DIGEST",
+        "error sequence.missing PCR 11: '.linux' is expected in PCR 11 and is not there | expected DIGEST",
+        f"error sequence.unexpected PCR 11 event 35: {NOT_THERE} | observed DIGEST",
+        f"error sequence.unexpected PCR 11 event 36: {NOT_THERE} | observed DIGEST",
+        CLOSEST,
+    ],
+    "a section left out": [
+        "error sequence.missing PCR 11: '.initrd' is expected in PCR 11 and is not there | expected DIGEST",
+        "error sequence.missing PCR 11: '.initrd' is expected in PCR 11 and is not there | expected DIGEST",
+        CLOSEST,
+    ],
+    "a section more": [
+        f"error sequence.unexpected PCR 11 event 43: {NOT_THERE} | observed DIGEST",
+        f"error sequence.unexpected PCR 11 event 44: {NOT_THERE} | observed DIGEST",
+        CLOSEST,
+    ],
+    "a section of another type": [
+        (
+            "error event.type PCR 11 event 40: an event of type EV_EVENT_TAG stands where a section is"
+            " measured | expected DIGEST | observed DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "a phase that the firmware's log has": [
+        f"error sequence.unexpected PCR 11 event 43: {NOT_THERE} | expected enter-initrd | observed enter-initrd",
+        CLOSEST,
+    ],
+    "another image": [
+        (
+            "error image.unknown PCR 4 event 31: an image was started that no manifest knows in place of"
+            " 'EFI/Linux/flatcar-lab-1.efi' | expected DIGEST | observed DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "another loader": [
+        (
+            "error image.unknown PCR 4 event 30: an image was started that no manifest knows in place of"
+            " 'EFI/boot/grubx64.efi' | expected DIGEST | observed DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "an image more": [
+        "error image.unknown PCR 4 event 32: an image was started that no manifest knows | observed DIGEST",
+        CLOSEST,
+    ],
+    "no image": [
+        (
+            "error sequence.missing PCR 4: 'EFI/Linux/flatcar-lab-1.efi' is expected in PCR 4 and is not"
+            " there | expected DIGEST"
+        ),
+        CLOSEST,
+    ],
+    "another path beside the image": [
+        (
+            "error event.label PCR 4 event 31: the image is the release's, but the event's data says"
+            " something else about it | expected EFI/Linux/flatcar-lab-1.efi | observed EFI/Linux/flatcar-lab-2.efi"
+        ),
+    ],
+    "credentials": [
+        (
+            "error unified.addition PCR 12 event 43: PCR 12 holds something that is not the image's own"
+            " command line: event 43 | observed DIGEST"
+        ),
+    ],
+    "a system extension": [
+        (
+            "error unified.addition PCR 13 event 43: PCR 13 holds something, though this way of booting"
+            " leaves it alone: event 43 | observed DIGEST"
+        ),
+    ],
+    "an argument": [
+        (
+            "error kernel.argument PCR 12 event 32: the kernel argument 'init=/bin/sh' does not follow from"
+            " the unified kernel image | observed init=/bin/sh"
+        ),
+    ],
+    "an argument less": [
+        (
+            "error kernel.argument-missing PCR 12 event 32: the kernel argument 'root=LABEL=ROOT' is missing"
+            " | expected root=LABEL=ROOT"
+        ),
+    ],
+    "arguments in another order": [
+        f"error sequence.order PCR 12 event 32: the arguments of the image's command line stand in another order | expected {command_line()} | observed {REVERSED}",
+    ],
+    "a command line that was not hashed": [
+        (
+            "error unified.addition PCR 12 event 32: PCR 12 holds something that is not the image's own"
+            " command line: event 32 | observed DIGEST"
+        ),
+    ],
+    "a command line three times": [
+        (
+            "error unified.addition PCR 12 event 34: PCR 12 holds a command line more often than loader and"
+            " stub measure it: event 34 | observed DIGEST"
+        ),
+    ],
+    "another command line for the kernel alone": [
+        f"error unified.addition PCR 9 event 41: {HELD}: event 41 | observed DIGEST",
+    ],
+    "another initrd for the kernel": [
+        f"error unified.addition PCR 9 event 42: {HELD}: event 42 | observed DIGEST",
+    ],
+    "an initrd twice": [
+        f"error unified.addition PCR 9 event 43: {HELD}: event 43 | observed DIGEST",
+    ],
+    "a file of GRUB's": [
+        f"error unified.addition PCR 9 event 43: {HELD}: event 43 | observed DIGEST",
+    ],
+    "a command of GRUB's": [
+        (
+            "error unified.addition PCR 8 event 43: PCR 8 holds something, though this way of booting leaves"
+            " it alone: event 43 | observed DIGEST"
+        ),
+    ],
+    "a key of the owner's": [
+        (
+            "error sequence.unexpected PCR 14 event 25: PCR 14 holds an event that the boot does not have"
+            " there | expected MokList | observed MokList"
+        ),
+        CLOSEST,
+    ],
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks(name: str) -> None:
+    change, further, expected = ATTACKS[name]
     result = appraise(change, further)
     assert result.status == "contraindicated"
     assert codes(result) >= expected, codes(result)
+    text = said(result)
+    assert [line if "usrhash" in line else re.sub("[0-9a-f]{64}", "DIGEST", line) for line in text] == SAID[name]
 
 
 def test_the_boot_passes_unchanged() -> None:
     """Otherwise the refusals above would say nothing."""
     assert (appraise().status, appraise().findings) == ("affirming", ())
+
+
+def test_what_the_boot_was_compared_with() -> None:
+    events = {pcr: [i + 1 for i in places(good_log("uki").events, pcr)] for pcr in (4, 9, 11, 12, 14)}
+    events[4] = events[4][2:]
+    events[11] += [len(good_log("uki").events) + 1 + i for i in range(4)]
+    name = "flatcar-lab: EFI/Linux/flatcar-lab-1.efi, Secure Boot on"
+    path = {pcr: ",".join(map(str, of)) for pcr, of in events.items()}
+    rule = UnifiedBoot()
+    assert compared(appraise(policy=Policy(name="one", rule=rule, required=()))) == [
+        *(f"unified-boot PCR {pcr} events {path[pcr]}: {name}" for pcr in (4, 11, 14)),
+        f"unified-boot PCR 12 events {path[12]}: the image's own command line and initrd",
+        f"unified-boot PCR 9 events {path[9]}: the image's own command line and initrd",
+        "unified-boot PCR 8: the start value",
+        "unified-boot PCR 13: the start value",
+        "usr: the root of USR's hash tree, as it was computed for the manifest flatcar-lab",
+    ]
+    result = appraise(policy=Policy(name="one", rule=rule, required=()), manifests=[])
+    assert passed_over(result)[:7] == [
+        f"{PCR_NAMES[pcr]} PCR {pcr}: no manifest has a unified kernel image" for pcr in (4, 8, 9, 11, 12, 13, 14)
+    ]
+    unquoted = appraise(policy=Policy(name="one", rule=rule, required=()), quoted=(4, 11))
+    assert said(unquoted) == [
+        *(f"error register.not-quoted PCR {pcr}: the quote does not cover PCR {pcr}" for pcr in (12, 13)),
+        *(f"error register.not-quoted PCR {pcr}: the quote proves nothing of PCR {pcr}" for pcr in (12, 13)),
+    ]
 
 
 def test_findings_name_the_record() -> None:
@@ -303,7 +575,14 @@ def test_findings_name_the_record() -> None:
 def test_arguments_that_the_policy_admits() -> None:
     policy = ml.policy.flatcar(allowed_arguments=("quiet", "debug"))
     result = appraise(lines(f"{command_line()} quiet"), policy=policy)
-    assert (result.status, codes(result, severity="info")) == ("affirming", {"kernel.argument-admitted"})
+    assert result.status == "affirming"
+    place = places(good_log("uki").events, 12)[0] + 1
+    assert said(result) == [
+        (
+            f"info kernel.argument-admitted PCR 12 event {place}: the policy admits the kernel arguments that were added:"
+            " 'quiet' | observed quiet"
+        )
+    ]
     assert appraise(lines(f"quiet {command_line()}"), policy=policy).status == "affirming"
     assert appraise(lines(f"{command_line()} quiet init=/bin/sh"), policy=policy).status == "contraindicated"
     shuffled = command_line().split(" ")

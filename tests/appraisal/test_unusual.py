@@ -29,7 +29,7 @@ from measlog.evidence import VerifiedEvidence
 from measlog.flatcar.boot import PredictedEvent, predict
 from measlog.formats.pfp import LogEvent, build_log, startup_locality_event
 from measlog.log import EventLog
-from tests.appraisal.machine import _KEY, NONCE, QUOTED, SHA256, appraise, codes, good_log, machine, where
+from tests.appraisal.machine import KEY, NONCE, QUOTED, SHA256, appraise, codes, good_log, machine, where
 from tests.appraisal.test_captures import capture_manifest, lab_manifest
 
 GOOD = "flatcar-lab-good"
@@ -55,7 +55,7 @@ def with_value(pcr: int, value: bytes) -> VerifiedEvidence:
     """A register that holds a value of which the log says nothing; the machine sends it along."""
     log = good_log()
     values = {**log.registers(SHA256), pcr: value}
-    made = quote(_KEY, NONCE, [(SHA256, QUOTED)], lambda _: values)
+    made = quote(KEY, NONCE, [(SHA256, QUOTED)], lambda _: values)
     sent = ml.Quote.from_bytes(made.attest, made.signature)
     evidence = ml.Evidence(log=EventLog.from_bytes(log.put_together()), quote=sent, pcrs={pcr: value})
     return evidence.verify(ak=made.ak, nonce=NONCE)
@@ -105,7 +105,7 @@ def sha3_machine() -> VerifiedEvidence:
     values = {pcr: bytes(32) for pcr in range(24)}
     for event in events:
         values[event.register] = hashlib.sha3_256(values[event.register] + event.digests["sha3_256"]).digest()
-    made = quote(_KEY, NONCE, [(SHA3_256, QUOTED)], lambda _: values)
+    made = quote(KEY, NONCE, [(SHA3_256, QUOTED)], lambda _: values)
     log = EventLog.from_bytes(build_log(events, algorithms=["sha3_256"]))
     evidence = ml.Evidence(log=log, quote=ml.Quote.from_bytes(made.attest, made.signature))
     return evidence.verify(ak=made.ak, nonce=NONCE, bank="sha3_256")

@@ -185,12 +185,41 @@ SIGNED_BY_OTHER = quote(attestation="other", point=TdxQuote.from_bytes(quote()).
 REFUSED["another key's signature"] = (SIGNED_BY_OTHER, {}, "signature", SignatureError)
 
 
+# The sentence for each. Where it ends in a colon, cryptography says why.
+SAID = {
+    "another challenge": f"the quote answers {REPORT_DATA.hex()}, not {(bytes(63) + bytes([1])).hex()}",
+    "a short challenge": "the report data to compare with must be 64 bytes, not all zero",
+    "no challenge": "the report data to compare with must be 64 bytes, not all zero",
+    "no chain in it": "the quote carries certification data of type 3, not its certificate chain",
+    "no PCK certificate": "the certificate is no PCK certificate: ",
+    "no key usage": "the certificate is no PCK certificate: ",
+    "not for signing": "the certificate is not for signing reports",
+    "a PCK that is a CA": "the certificate is not for signing reports",
+    "an RSA key": "the certificate's key is not on P-256",
+    "P-384": "the certificate's key is not on P-256",
+    "another platform's signature": "a signature of the quote does not verify",
+    "an unknown enclave": "the quoting enclave is not a known one",
+    "nobody's enclave": "the quoting enclave is not a known one",
+    "another attestation key": "the quoting enclave vouches for another attestation key",
+    "an invalid point": "the attestation key is no point of P-256",
+    "a debugged domain": "the trust domain can be debugged",
+    "another module": "the TDX module is not Intel's",
+    "an odd module": "the TDX module is not Intel's",
+    "an SGX enclave's product": "the quoting enclave is not a known one",
+    "a debugged enclave": "the quoting enclave can be debugged",
+    "another key's signature": "a signature of the quote does not verify",
+}
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_each_step_refuses_what_it_is_there_for(name: str) -> None:
+def test_each_step_refuses_what_it_is_there_for_and_says_so(name: str) -> None:
     raw, options, check, kind = REFUSED[name]
     with pytest.raises(kind) as caught:
         verify(raw, **options)
     assert caught.value.check == check
+    said = SAID.get(name, "the certificate chain does not end in a given root: ")
+    assert str(caught.value).startswith(said)
+    assert str(caught.value) == said or said.endswith(": ")
 
 
 def test_debugging_is_accepted_by_an_unsafe_name() -> None:
@@ -199,8 +228,11 @@ def test_debugging_is_accepted_by_an_unsafe_name() -> None:
 
 
 def test_certificates_that_cannot_be_read() -> None:
-    for raw, options in ((quote(certificates=b"no PEM"), {}), (quote(), {"roots": b""})):
-        with pytest.raises(FormatError, match="cannot be read"):
+    for raw, options, said in (
+        (quote(certificates=b"no PEM"), {}, "the certificate chain of the quote cannot be read: "),
+        (quote(), {"roots": b""}, "the roots cannot be read: "),
+    ):
+        with pytest.raises(FormatError, match=f"^(certificates: )?{said}"):
             verify(raw, **options)
 
 
@@ -296,17 +328,20 @@ def test_logs_that_do_not_are_refused_by_register() -> None:
 
 def test_logs_of_another_kind_or_with_more_behind_them_are_refused() -> None:
     verified = verify(quote(body(replayed(EVENTS))))
-    cases: tuple[tuple[bytes, dict[str, Any], str], ...] = (
-        (machines.log_bytes(), {}, "log-kind"),
-        (ccel(EVENTS, filler=b"\xff" * 64 + b"x"), {}, "log-incomplete"),
-        (ccel(EVENTS), {"registers": [4]}, "replay"),
-        (ccel(EVENTS), {"registers": []}, "nothing-compared"),
-        (ccel(EVENTS), {"registers": [3]}, "nothing-compared"),
+    more = "the log is followed by bytes that are neither events nor filler"
+    nothing = "the log explains none of the quoted registers"
+    another = "the log is a TPM's: its registers are PCRs, which no TDX quote holds"
+    cases: tuple[tuple[bytes, dict[str, Any], str, str], ...] = (
+        (machines.log_bytes(), {}, "log-kind", another),
+        (ccel(EVENTS, filler=b"\xff" * 64 + b"x"), {}, "log-incomplete", more),
+        (ccel(EVENTS), {"registers": [4]}, "replay", "there is no RTMR 4"),
+        (ccel(EVENTS), {"registers": []}, "nothing-compared", "no register values were given to compare the log with"),
+        (ccel(EVENTS), {"registers": [3]}, "nothing-compared", nothing),
     )
-    for raw, options, check in cases:
+    for raw, options, check, said in cases:
         with pytest.raises(ReplayError) as caught:
             verified.verify_log(EventLog.from_bytes(raw), **options)
-        assert caught.value.check == check
+        assert (caught.value.check, str(caught.value)) == (check, said)
 
 
 def test_proof_is_not_made_by_hand() -> None:
@@ -314,14 +349,15 @@ def test_proof_is_not_made_by_hand() -> None:
     assert pickle.loads(pickle.dumps(read)) == read
     verified = verify(read.raw)
     evidence = verified.verify_log(EventLog.from_bytes(ccel(EVENTS)))
-    with pytest.raises(TypeError, match="not by hand"):
+    with pytest.raises(TypeError, match=r"^a VerifiedTdxQuote is made by TdxQuote\.verify, not by hand$"):
         VerifiedTdxQuote(quote=read)
-    with pytest.raises(TypeError, match="not by hand"):
+    with pytest.raises(TypeError, match=r"^VerifiedTdxEvidence is made by VerifiedTdxQuote\.verify_log, not by hand$"):
         VerifiedTdxEvidence(quote=verified, replayed=evidence.replayed)
     for proof in (verified, evidence):
-        with pytest.raises(TypeError, match="not pickled"):
+        name = type(proof).__name__
+        with pytest.raises(TypeError, match=f"^{name} is not pickled: send the quote, and verify again$"):
             pickle.dumps(proof)
-        with pytest.raises(TypeError, match="no subclasses"):
+        with pytest.raises(TypeError, match=f"^{name} has no subclasses: they would be proofs of nothing$"):
             type("Fake", (type(proof),), {})
     with pytest.raises(AttributeError):
         verified.quote = read  # type: ignore[misc]

@@ -90,7 +90,7 @@ def _registers(value: object) -> tuple[int, ...]:
 
 
 def _severity(value: object) -> str:
-    if value not in {"error", "warning", "info"}:
+    if value not in ("error", "warning", "info"):  # a tuple: a list may stand here, which no set can be asked for
         raise TypeError("error, warning or info")
     return str(value)
 
@@ -203,16 +203,15 @@ class _Reader:
 
     def _rule(self, table: dict[str, Any], depth: int) -> Rule:
         kind = table.pop("kind", None)
+        names = ["all-of", "any-of", *sorted(_RULES)]
+        if kind not in names:
+            raise self._fail("kind", f"there is no rule {kind!r}; there are {', '.join(names)}")
         if kind in {"all-of", "any-of"}:
             rules = self._rules(table.pop("rules", None), depth + 1)
             for key in table:
                 raise self._fail(key, f"{kind} has no parameter {key}")
             return AllOf(rules) if kind == "all-of" else AnyOf(rules)
-        rule = _RULES.get(kind) if isinstance(kind, str) else None
-        if rule is None:
-            raise self._fail(
-                "kind", f"there is no rule {kind!r}; there are all-of, any-of, {', '.join(sorted(_RULES))}"
-            )
+        rule = _RULES[kind]
         known = {f.name for f in attrs.fields(rule)} - _FIXED
         for key in table:
             if key not in known:

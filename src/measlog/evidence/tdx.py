@@ -195,8 +195,9 @@ def _platform_key(fields: TdxQuoteFields, roots: bytes, now: datetime | None) ->
             f"the quote carries certification data of type {fields.certification_type}, not its certificate chain",
             check="chain",
         )
-    chain = load_certificates(fields.certification.rstrip(b"\0"), "certificate chain of the quote")
-    verify_path(chain, load_certificates(roots, "roots"), now, _any_usage)
+    # A NUL at its end, as Intel's quotes have, is outside the PEM; Intel's CAs state no extended key usage.
+    chain = load_certificates(fields.certification, "certificate chain of the quote")
+    verify_path(chain, load_certificates(roots, "roots"), now, None)
     leaf = chain[0]
     try:
         extensions = leaf.extensions
@@ -211,10 +212,6 @@ def _platform_key(fields: TdxQuoteFields, roots: bytes, now: datetime | None) ->
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise KeyTrustError("the certificate's key is not on P-256", check="pck-certificate")
     return key
-
-
-def _any_usage(_policy: object, _certificate: x509.Certificate, _usages: x509.ExtendedKeyUsage | None) -> None:
-    """Intel's CAs state no extended key usage, and the leaf is known by its extension."""
 
 
 def _point(raw: bytes) -> ec.EllipticCurvePublicKey:

@@ -277,11 +277,12 @@ def verify_path(
     certificates: Sequence[x509.Certificate],
     roots: list[x509.Certificate],
     now: datetime | None,
-    check_ca: Callable[[object, x509.Certificate, x509.ExtendedKeyUsage | None], None],
+    check_ca: Callable[[object, x509.Certificate, x509.ExtendedKeyUsage | None], None] | None,
 ) -> None:
     """RFC 5280 path validation of a chain, leaf first, to given roots; KeyTrustError where there is no path.
 
-    ``check_ca`` judges the extended key usages of each CA and raises ValueError; those of the leaf are the caller's.
+    ``check_ca`` judges the extended key usages of each CA and raises ValueError; without it any will do. Those of the
+    leaf are the caller's.
     """
     verifier = (
         x509.verification.PolicyBuilder()

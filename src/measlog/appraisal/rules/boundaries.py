@@ -88,16 +88,16 @@ class Separators:
         event = measured.event
         if event.type == EventType.EV_SEPARATOR:
             if event.raw not in GOOD_SEPARATORS:
-                check = event.raw[:4] in GOOD_SEPARATORS and len(event.raw) > 4
+                longer = event.raw[:4] in GOOD_SEPARATORS
                 report.find(
                     "separator.data",
                     f"the separator of PCR {pcr} has {len(event.raw)} bytes of data instead of the four it hashes"
-                    + (" (quirk Q27)" if check else ""),
-                    severity="info" if check else "error",
+                    + (" (quirk Q27)" if longer else ""),
+                    severity="info" if longer else "error",
                     pcr=pcr,
                     event=event.index,
                 )
-                if check:
+                if longer:
                     report.quirks.add("Q27")
             found.append(measured)
             if len(found) > 1:

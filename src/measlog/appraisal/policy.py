@@ -240,8 +240,8 @@ def flatcar(
 
     Of a unified kernel image the sections are the manifest's, nothing is added to it but ``allowed_arguments``, and the
     boot has come to one of ``phases`` (:data:`~measlog.appraisal.rules.unified.PHASE_PATHS`), which takes systemd's log
-    of its measurements among the evidence; ``allow_unproven_phases`` does without both. Registers that the running system goes on extending (10, 15) are accepted
-    with whatever the quote says where ``open_ended`` names them.
+    of its measurements among the evidence; ``allow_unproven_phases`` does without both. Registers that the running
+    system goes on extending (10, 15) are accepted with whatever the quote says where ``open_ended`` names them.
     """
     open_ended, allowed_arguments = tuple(open_ended), tuple(allowed_arguments)
     return Policy(

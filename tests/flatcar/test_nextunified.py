@@ -224,6 +224,11 @@ def test_the_firmware_may_have_started_the_image_itself() -> None:
         ]
 
 
+def test_without_shim_register_14_stays_zero() -> None:
+    boot = boots(log=with_events(captured("uki"), [written(e) for e in captured("uki")[1:] if e.pcr != 14]))
+    assert {made.pcrs["sha256"][14] for made in boot.values()} == {bytes(32)}
+
+
 def test_a_program_that_no_manifest_knows_is_taken_to_stay() -> None:
     """Another systemd-boot than the manifest's: its event is the log's, and the prediction says what it rests on."""
     boot = boots(old=changed(present(), "systemd-boot", authenticode=OTHER))[f"{NEW}, updated"]

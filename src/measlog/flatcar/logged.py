@@ -10,7 +10,7 @@ from measlog.flatcar.boot import PredictedEvent
 from measlog.log import Event, EventLog
 from measlog.records.variable import VariableData
 from measlog.reference.manifest import BANKS
-from measlog.registry import EFI_GLOBAL_VARIABLE, EventType
+from measlog.registry import ALGORITHMS_BY_NAME, EFI_GLOBAL_VARIABLE, EventType
 
 __all__ = ["RUNNING_SYSTEM", "authorities", "banks_of", "moves_between", "platform_event", "secure_boot_of", "staying"]
 
@@ -65,12 +65,12 @@ def platform_event(event: Event, banks: Iterable[str]) -> PredictedEvent:
 def staying(
     log: EventLog, banks: Iterable[str], pcrs: Iterable[int], unknown: Mapping[int, str]
 ) -> dict[str, dict[int, bytes]]:
-    """Those of ``pcrs`` that are not ``unknown``, as the log has them, by bank."""
+    """Those of ``pcrs`` that are not ``unknown``, as the log leaves them, by bank: zero where nothing extends them."""
     wanted = [pcr for pcr in pcrs if pcr not in unknown]
     made = {}
     for bank in banks:
         values = log.replay(bank)
-        made[bank] = {pcr: values[pcr] for pcr in wanted if pcr in values}
+        made[bank] = {pcr: values.get(pcr, bytes(ALGORITHMS_BY_NAME[bank].size)) for pcr in wanted}
     return made
 
 

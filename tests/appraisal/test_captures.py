@@ -87,62 +87,6 @@ def test_a_boot_with_secure_boot(shared: Path, name: str) -> None:
     assert [n.subject for n in result.not_covered if n.pcr is None] == ["usr", "built-in command line"]
 
 
-def with_built_in(name: str, **changes: str) -> ReferenceManifest:
-    """A lab manifest that says this of each kernel."""
-    made = lab_manifest(name)
-    components = (
-        attrs.evolve(one, **changes) if one.role in {"kernel", "uki"} else one  # type: ignore[arg-type]
-        for one in made.components
-    )
-    return attrs.evolve(made, components=tuple(components))
-
-
-BUILT_IN: list[tuple[dict[str, str], dict[str, bool], str, list[tuple[str, str, str | None]]]] = [
-    ({"command_line": ""}, {}, "affirming", []),
-    ({"command_line": "a=1", "command_line_use": "default"}, {}, "affirming", []),
-    ({"command_line": "a=1", "command_line_use": "before"}, {}, "affirming", [("kernel.built-in", "info", "a=1")]),
-    ({"command_line": "a=1", "command_line_use": "after"}, {}, "affirming", [("kernel.built-in", "info", "a=1")]),
-    (
-        {"command_line": "a=1", "command_line_use": "instead"},
-        {},
-        "contraindicated",
-        [("kernel.built-in-override", "error", "a=1")],
-    ),
-    (
-        {"command_line": "a=1", "command_line_use": "instead"},
-        {"allow_built_in_override": True},
-        "affirming",
-        [("kernel.built-in-override", "info", "a=1")],
-    ),
-]
-
-
-@pytest.mark.parametrize(("said", "options", "status", "expected"), BUILT_IN)
-def test_what_a_kernel_makes_of_the_measured_command_line(
-    said: dict[str, str],
-    options: dict[str, bool],
-    status: str,
-    expected: list[tuple[str, str, str | None]],
-) -> None:
-    manifest = with_built_in("flatcar-lab-good", **said)
-    policy = ml.policy.flatcar(allow_built_in_override=options.get("allow_built_in_override", False))
-    result = ml.Verifier([manifest], policy=policy, unsafe_unsigned_manifests=True).appraise(machine(good_log()))
-    found = [(f.code, f.severity, f.observed) for f in result.findings if f.code.startswith("kernel.built-in")]
-    assert (result.status, found) == (status, expected)
-    assert "built-in command line" not in {n.subject for n in result.not_covered}
-
-
-def test_what_is_built_into_a_kernel_and_not_known_is_said() -> None:
-    manifest = with_built_in("flatcar-lab-good", command_line_unread="a kernel packed by lz4 is not read")
-    result = ml.Verifier([manifest], policy=ml.policy.flatcar(), unsafe_unsigned_manifests=True).appraise(
-        machine(good_log())
-    )
-    assert result.status == "affirming"
-    assert [n.reason for n in result.not_covered if n.subject == "built-in command line"] == [
-        f"flatcar/vmlinuz-a of {manifest.name}: a kernel packed by lz4 is not read"
-    ]
-
-
 def test_an_updated_machine_needs_the_manifests_of_both_releases(shared: Path) -> None:
     """Shim and GRUB are those it was installed with, the kernel that of the update."""
     folder = shared / "flatcar" / "captures" / "usr-b-after-update"

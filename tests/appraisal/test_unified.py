@@ -164,19 +164,6 @@ def test_real_boots(name: str, secure_boot: bool) -> None:
     assert other.appraise(verify(name, records(name))).status == "contraindicated"
 
 
-def test_a_kernel_that_ignores_the_command_line_of_its_image_is_refused() -> None:
-    made = lab_manifest("uki")
-    (image,) = (one for one in made.components if one.role == "uki")
-    other = attrs.evolve(image, command_line="quiet", command_line_use="instead")
-    manifest = attrs.evolve(made, components=tuple(other if one is image else one for one in made.components))
-    for allow, status in ((False, "contraindicated"), (True, "affirming")):
-        policy = ml.policy.flatcar(allow_built_in_override=allow)
-        verifier = ml.Verifier([manifest], policy=policy, unsafe_unsigned_manifests=True)
-        result = verifier.appraise(verify("uki", records("uki")))
-        assert result.status == status
-        assert [(f.code, f.pcr) for f in result.findings] == [("kernel.built-in-override", 11)]
-
-
 def test_a_real_tampered_command_line() -> None:
     name = "uki-tampered-cmdline"
     evidence = verify(name, records(name))

@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import attrs
 import pytest
 
 import measlog as ml
 from measlog.errors import FormatError, ManifestError
 from measlog.flatcar.authenticity import OpenPgpKeys, _signer, parse_digests
+from measlog.flatcar.image import authenticate
 from measlog.flatcar.release import parse_version
 from measlog.limits import Limits
 from measlog.reference import ReferenceManifest
+from measlog.reference.manifest import Source
 from tests.flatcar.images import ROOT_B, disk, esp_files, grub, kernel, tool
 from tests.flatcar.test_verity import usr
 
@@ -175,6 +178,16 @@ def test_a_signed_list_of_digests_vouches(clear: bool, gpg: Gpg, tmp_path: Path)
     path.write_bytes(disk(esp_files(**{"flatcar/first_boot": b"changed"})))
     with pytest.raises(ManifestError, match="is not the one in the signed list"):
         ml.flatcar.Image.open(path, keys=gpg.keys, verity=False)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_list_vouches_for_the_bytes_that_were_read(algorithm: str, gpg: Gpg, tmp_path: Path) -> None:
+    path = image_file(tmp_path)
+    gpg.sign(digests_of(path, algorithm=algorithm))
+    read = Source(name=path.name, size=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).digest())
+    assert authenticate(path, read, gpg.keys).authenticity == "digests"
+    with pytest.raises(ManifestError, match=r"changed while it was read|is not the one in the signed list"):
+        authenticate(path, attrs.evolve(read, sha256=hashlib.sha256(b"before").digest()), gpg.keys)
 
 
 def test_everything_else_is_refused(gpg: Gpg, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ class BootPaths:
         for manifest, component in owners.values():
             roots = {component.verity_root}
             judge_usr(manifest, roots, "kernel", report, allow_unchecked=self.allow_unchecked_usr)
-            judge_built_in(manifest, component, report, pcr=8, allow_override=self.allow_built_in_override)
+        judge_built_in(tuple(owners.values()), report, pcr=8, allow_override=self.allow_built_in_override)
 
     def _judge_variation(self, candidate: Candidate, report: Report) -> None:
         """What the policy admits by name is said, or refused."""

@@ -132,7 +132,7 @@ class UnifiedBoot:
             roots = set(uki_root_hashes((candidate.image,)).values())
             judge_usr(candidate.manifest, roots, "image", report, allow_unchecked=self.allow_unchecked_usr)
             allow = self.allow_built_in_override
-            judge_built_in(candidate.manifest, candidate.image, report, pcr=11, allow_override=allow)
+            judge_built_in([(candidate.manifest, candidate.image)], report, pcr=11, allow_override=allow)
         identify(best, report)
 
     def _candidates(self, case: Case) -> Iterator[Candidate]:

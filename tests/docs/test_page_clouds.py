@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from measlog.evidence import tdx, trust
+from measlog.evidence import snp, tdx, trust
 from measlog.interop import nitrotpm
 from measlog.interop.hcl import HclReport
 from tests.conftest import ROOT
 from tests.docs.blocks import run
-from tests.evidence import machines, quotes, tdx_maker, test_trust
+from tests.evidence import machines, quotes, snp_maker, tdx_maker, test_trust
 from tests.interop import gomessages, test_clouds
 
 
@@ -46,6 +46,17 @@ def test_azure(page: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = machines.evidence(key=test_clouds.AK)
     verified = page["verify_azure_tdx"](
         test_clouds.report(), quote, root, machines.log_bytes(), evidence.quote, machines.NONCE
+    )
+    assert verified.bank == "sha256"
+
+
+def test_azure_on_amd(page: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = snp._verify_chain
+    monkeypatch.setattr(snp, "_verify_chain", lambda chain, roots, _now: real(chain, roots, snp_maker.NOW))
+    evidence = machines.evidence(key=test_clouds.AK)
+    root = snp_maker.pem(snp_maker.ark())
+    verified = page["verify_azure_snp"](
+        test_clouds.snp(), snp_maker.chain(), root, machines.log_bytes(), evidence.quote, machines.NONCE
     )
     assert verified.bank == "sha256"
 

@@ -1,7 +1,7 @@
 """Commands, options, devices and paths: what each does with what it is given, and the status that it leaves in ``$?``.
 
-The tables that say so were run in a real GRUB: ``grub-emu`` 2.06 of Debian 12, over a disk with the partitions and files of
-:data:`DISK`. What that build does not have (``linux``, ``gptprio.next``) follows from GRUB's sources, which are named there.
+``test_emulated`` runs the first tables in a real GRUB, over a disk with the partitions and files of :data:`DISK`. What that
+GRUB does not have (``linux``, ``gptprio.next``) follows from GRUB's sources, which are named there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ESP = Partition(
         "word": GrubFile(content=b"x"),
         "empty": GrubFile(content=b""),
         "dir/f": GrubFile(content=b"x"),
-        "a.cfg": GrubFile(content=b"echo @ in\n"),
+        "a.cfg": GrubFile(content=b"echo in\n"),
         "menu.cfg": GrubFile(content=b"timeout=0\nmenuentry inner { linux /vmlinuz in; }\n"),
         "notenv": GrubFile(content=b"a=1\n"),
         "grubenv": GrubFile(
@@ -125,17 +125,18 @@ def test_the_status_of_a_command(command: str, status: str) -> None:
 
 
 # Files of a tar (the memdisk) have shortened paths, and folders in it cannot be opened (fs/archelp.c).
-@pytest.mark.parametrize(
-    ("command", "status"),
-    {
-        "cat (memdisk)/none/../one": "0", "cat (memdisk)/one/x": "5", "cat (memdisk)/one/../sub/two": "0",
-        "cat (memdisk)/../one": "0", "cat (memdisk)/sub": "5", "cat (memdisk)/./sub/./two": "0", "cat (memdisk)one": "7",
-        "cat (memdisk)/ONE": "5", "cat (memdisk)/one/": "5", "[ -d (memdisk)/sub ]": "0", "[ -f (memdisk)/one ]": "0",
-        "[ -e (memdisk)/none ]": "1", "[ -e (memdisk)/none/../one ]": "0", "[ -d (memdisk)/ ]": "0",
-    }.items(),
-)  # fmt: skip
+MEMDISK = {"one": b"x", "sub/two": b"y"}
+MEMDISK_STATUSES = {
+    "cat (memdisk)/none/../one": "0", "cat (memdisk)/one/x": "5", "cat (memdisk)/one/../sub/two": "0",
+    "cat (memdisk)/../one": "0", "cat (memdisk)/sub": "5", "cat (memdisk)/./sub/./two": "0", "cat (memdisk)one": "7",
+    "cat (memdisk)/ONE": "5", "cat (memdisk)/one/": "5", "[ -d (memdisk)/sub ]": "0", "[ -f (memdisk)/one ]": "0",
+    "[ -e (memdisk)/none ]": "1", "[ -e (memdisk)/none/../one ]": "0", "[ -d (memdisk)/ ]": "0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "status"), MEMDISK_STATUSES.items())
 def test_paths_in_the_memdisk(command: str, status: str) -> None:
-    held = {"one": GrubFile(content=b"x"), "sub/two": GrubFile(content=b"y")}
+    held = {path: GrubFile(content=content) for path, content in MEMDISK.items()}
     assert said(f"{command}\necho @ $?\n".encode(), memdisk=held) == [status]
 
 

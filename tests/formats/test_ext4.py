@@ -56,6 +56,7 @@ def volume(*options: str) -> bytes:
 def test_what_mke2fs_wrote_is_read(options: tuple[str, ...]) -> None:
     read = Ext4Volume(BytesBlocks(volume(*options)))
     assert {file.path: read.read(file) for file in read.files()} == FILES
+    assert dict(read.contents()) == FILES
 
 
 @pytest.mark.parametrize("options", [("-O", "^extent,^64bit"), ("-O", "inline_data"), ("-O", "encrypt")])

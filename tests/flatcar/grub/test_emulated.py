@@ -44,9 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = ["-a", "1", "-n", f"{one.number}:{first}:{first + count - 1}", "-u", f"{one.number}:{one.guid}"]
         run(tool("sgdisk"), *words, "-c", f"{one.number}:{one.label.decode()}", disk)
     volume.write_bytes(bytes(SECTORS[1][1] * 512))
-    assert esp.filesystem_uuid is not None
-    serial = esp.filesystem_uuid.replace(b"-", b"").decode()
-    run(tool("mkfs.vfat"), "-F", "16", "-i", serial, "-n", str(esp.filesystem_label, "ascii"), volume)
+    serial = (esp.filesystem_uuid or b"").replace(b"-", b"").decode()
+    run(tool("mkfs.vfat"), "-F", "16", "-i", serial, "-n", (esp.filesystem_label or b"").decode(), volume)
     run(tool("mmd"), "-i", volume, "::/dir")
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -61,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = bytearray(disk.read_bytes())
     image[SECTORS[1][0] * 512 : SECTORS[1][0] * 512 + volume.stat().st_size] = volume.read_bytes()
     volume.write_bytes(bytes(SECTORS[3][1] * 512))
-    label, uuid = str(oem.filesystem_label, "ascii"), str(oem.filesystem_uuid, "ascii")
+    label, uuid = (oem.filesystem_label or b"").decode(), (oem.filesystem_uuid or b"").decode()
     run(tool("mke2fs"), "-q", "-t", "ext4", "-L", label, "-U", uuid, "-O", "^metadata_csum,^64bit", volume)
     image[SECTORS[3][0] * 512 : SECTORS[3][0] * 512 + volume.stat().st_size] = volume.read_bytes()
     disk.write_bytes(image)

@@ -1,4 +1,4 @@
-"""The tables of test_commands in a real GRUB: grub-emu, GRUB as a program, reads a disk with the same files.
+"""The tables of GRUB's commands in a real GRUB: grub-emu, GRUB as a program, reads a disk with the same files.
 
 Debian 12 has it at version 2.06. Nothing of measlog runs here: what the tables say is what GRUB prints.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flatcar.grub.test_commands import DISK, MEMDISK, MEMDISK_STATUSES, MENUS, SCRIPTS, STATUSES
+from tests.flatcar.grub.commands import DISK, MEMDISK, MEMDISK_STATUSES, MENUS, SCRIPTS, STATUSES
 from tests.flatcar.images import tool
 
 pytestmark = pytest.mark.slow

@@ -183,8 +183,8 @@ wheels() { # FOLDER: built as released, for this machine; the other machines' wh
 lab_packages() {
   python -m fixtures.lab packages --install
   # What tests compare with, so that none is skipped for lack of a judge.
-  apt-get -q -y --no-install-recommends install btrfs-progs erofs-utils gnupg grub-efi-amd64-signed lbzip2 openssl \
-    osslsigncode pesign qemu-utils softhsm2 squashfs-tools xfsprogs
+  apt-get -q -y --no-install-recommends install btrfs-progs erofs-utils gnupg grub-efi-amd64-signed grub-emu lbzip2 \
+    openssl osslsigncode pesign qemu-utils softhsm2 squashfs-tools xfsprogs
 }
 
 tests() { # REPORT ARGUMENTS...: pytest; a test skipped for lack of the shared data is a failure where the data is there

@@ -166,10 +166,9 @@ def test_events_in_registers_that_no_rule_reads_whole() -> None:
     assert_equal(rows, verifier())
 
 
-def variable(value: bytes) -> bytes:
+def variable(value: bytes, name: str = "Boot0042") -> bytes:
     """UEFI_VARIABLE_DATA of a boot option."""
-    name = "Boot0042".encode("utf-16-le")
-    return bytes(16) + struct.pack("<QQ", len(name) // 2, len(value)) + name + value
+    return bytes(16) + struct.pack("<QQ", len(name), len(value)) + name.encode("utf-16-le") + value
 
 
 @pytest.mark.parametrize(
@@ -178,6 +177,12 @@ def variable(value: bytes) -> bytes:
         # The firmwares of two decades hash the whole data, or what the variable holds.
         (1, EventType.EV_EFI_VARIABLE_BOOT, [(variable(v), h) for v in (b"one", b"two") for h in (v, variable(v))]),
         (5, EventType.EV_EFI_VARIABLE_BOOT, [(variable(v), h) for v in (b"one", b"two") for h in (v, variable(v))]),
+        # The bytes that are a value in one log are not all of it in another: its digest is of nothing that it may be of.
+        (
+            5,
+            EventType.EV_EFI_VARIABLE_BOOT,
+            [(variable(b"12345678"), b"12345678")] * 2 + [(variable(b"??87654321", "Boot004"), b"87654321")],
+        ),
         # Text with and without its NUL.
         (1, EventType.EV_ACTION, [(b"one", b"one\0"), (b"two", b"two\0"), (b"six", b"six")]),
         (5, EventType.EV_ACTION, [(b"one\0", b"one"), (b"two\0", b"two"), (b"six\0", b"six\0")]),
@@ -192,6 +197,7 @@ def test_digests_that_are_not_of_the_whole_data(pcr: int, kind: int, cases: list
     for data, hashed in cases:
         event = forge.ForgedEvent(pcr, int(kind), dict.fromkeys(log.algorithms, b""), data).rehashed(hashed)
         rows.append(quoted(log.with_events((*log.events[:place], event, *log.events[place:]))))
+    assert len({len(row["log"]) for row in rows}) == 1
     assert_equal(rows, verifier())
 
 

@@ -19,6 +19,7 @@ from fixtures.lab.scenarios import SCENARIOS, Scenario
 from measlog.errors import ManifestError, UnsupportedError
 from measlog.flatcar.boot import PredictedBoot, boot_paths, oem_script, predict, predict_state
 from measlog.flatcar.grub import GrubFile
+from measlog.flatcar.image import _with_mok as with_mok
 from measlog.flatcar.machine import SPENT, SUCCESSFUL, BootState
 from measlog.flatcar.unified import uki_root_hashes
 from measlog.reference.manifest import ReferenceManifest
@@ -379,3 +380,14 @@ def test_root_hashes_of_unified_images() -> None:
     # The kernel takes the last of several, systemd may not: what is there twice names nothing.
     for line in (None, "", one, two, f"{one} {one} {two}", f"{one} {two} {two}", f"{one}0 {two}", f"x{one} {two}"):
         assert roots(line) == {}
+
+
+def test_register_14_is_covered_where_shim_s_lists_are_known(shared: Path) -> None:
+    # The shared description has no lists of shim's; the unified image's manifest has them.
+    without = manifest(shared)
+    known = unified()
+    for release, covered in ((without, False), (known, True), (changed(known, "shim"), False)):
+        bare = attrs.evolve(release, covers={4: "x"}, not_covered={14: "y"}, boot_paths=known.boot_paths)
+        assert (14 in with_mok(bare).covers, 14 in with_mok(bare).not_covered) == (covered, not covered)
+        # Without boot paths nothing is covered by them.
+        assert with_mok(attrs.evolve(bare, boot_paths=())).covers == {4: "x"}

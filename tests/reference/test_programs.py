@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 import measlog as ml
 from measlog.errors import FormatError, LimitExceededError, UnsupportedError
@@ -24,7 +25,7 @@ from measlog.reference.programs import (
 )
 from tests.formats.pe_maker import make_pe, patch
 from tests.records.pieces import HASH_LIST
-from tests.reference.test_signers import EC_LEAF, Encoding
+from tests.reference.test_signers import EC_LEAF
 
 SBAT = b"sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\n"
 

@@ -125,7 +125,8 @@ def test_arrays_that_do_not_fit_are_refused(engine: str) -> None:
 @pytest.mark.parametrize("engine", lanes.engines())
 def test_rows_that_are_none_are_refused(engine: str) -> None:
     rows = np.zeros((4, 32), dtype=np.uint8)
-    for wrong in (rows[0], rows.astype(np.uint16), rows.reshape(2, 2, 32)):
+    wrongs: tuple[np.ndarray, ...] = (rows[0], rows.astype(np.uint16), rows.reshape(2, 2, 32))
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="uint8 of two dimensions"):
             lanes.hash_rows("sha256", wrong, engine=engine)
 

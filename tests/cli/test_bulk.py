@@ -88,13 +88,14 @@ def test_how_long_it_takes_is_said_as_soon_as_it_is_known(
 
 
 def test_a_cohort_says_what_its_machines_share(measlog: Runner, tmp_path: Path) -> None:
-    rows = table(machines("identical", 12, seed=6, tampered=0.3))
+    rows = table(machines("identical", 40, seed=12, tampered=0.35))
     pq.write_table(rows, tmp_path / "fleet.parquet")
-    words = ["--manifest", MANIFEST, "--manifest-key", KEY, "-o", tmp_path / "out.parquet"]
+    words = ["--manifest", MANIFEST, "--manifest-key", KEY, "-o", str(tmp_path / "out.parquet")]
     measlog("bulk", "verify", tmp_path / "fleet.parquet", *words)
     found = measlog("bulk", "cohorts", tmp_path / "out.parquet", "--json").document["cohorts"]
     page = measlog("bulk", "cohorts", tmp_path / "out.parquet", "--most", "1000").out
     assert "more cohorts" not in page
+    assert any(cohort["shared"] is not None and cohort["text"] is not None for cohort in found)
     assert page.count("events of the register are as on most machines") == sum(c["shared"] is not None for c in found)
     assert page.count("the log calls the event") == sum(c["text"] is not None for c in found)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Runner
+from tests.flatcar.images import tool
 from tests.flatcar.test_policyzip import GOOD, zipped
+from tests.flatcar.test_release import Gpg, image_file
 
 
 @pytest.fixture
@@ -29,6 +33,32 @@ def test_a_signed_manifest_is_accepted_down_to_its_floor(measlog: Runner, signed
     refused = measlog("manifest", "check", signed, "--manifest-key", key, "--min-version", str(version + 1))
     assert (refused.status, refused.out) == (3, "")
     assert str(signed) in refused.err
+
+
+def test_who_vouches_for_an_image_is_in_its_manifest(measlog: Runner, tmp_path: Path) -> None:
+    pytest.importorskip("pysequoia")
+    image, built, certificates = image_file(tmp_path), tmp_path / "m.json", tmp_path / "keys.asc"
+    words = ("manifest", "build", image, "--no-verity", "-o", built, "--openpgp-keys", certificates)
+    with tempfile.TemporaryDirectory(prefix="mlg") as folder:
+        gpg = Gpg(Path(folder, "h"))
+        try:
+            certificates.write_bytes(gpg.run("--armor", "--export"))
+            unsigned = measlog(*words)
+            assert (unsigned.status, built.exists()) == (3, False)
+            assert unsigned.err.startswith(f"measlog: {image}: ")
+            gpg.sign(image)
+        finally:
+            subprocess.run([tool("gpgconf"), "--homedir", f"{folder}/h", "--kill", "all"], check=False, timeout=60)
+    done = measlog(*words)
+    assert (done.status, done.err) == (0, "")
+    (source,) = json.loads(built.read_text())["sources"]
+    assert (source["authenticity"], source["signer"]) == ("openpgp", gpg.fingerprint)
+    for data, said in ((b"no key", "the OpenPGP keys cannot be read: "), (b"", "no OpenPGP key was given")):
+        certificates.write_bytes(data)
+        refused = measlog(*words)
+        assert refused.status == 3
+        assert refused.err.startswith(f"measlog: {certificates}: {said}")
+        assert "backtrace" not in refused.err
 
 
 def test_another_key_vouches_for_nothing(measlog: Runner, signed: Path, fixtures: Path, tmp_path: Path) -> None:

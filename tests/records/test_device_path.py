@@ -281,6 +281,12 @@ def test_what_is_no_text_form_is_refused(text: str) -> None:
         DevicePath.from_text(text)
 
 
+@pytest.mark.parametrize("text", ['BBS(HD,"d,1)', 'UsbWwid(0x1,0x2,0x3,"A)'])
+def test_a_quote_that_does_not_end_is_refused(text: str) -> None:
+    with pytest.raises(FormatError, match="not the text form of a device path node"):
+        node_from_text(text)
+
+
 def test_instances() -> None:
     # UEFI 2.10, 10.3.1: End This Instance, 0x7F 0x01
     path = read_path(Cursor(_hex("01010600 001f 7f010400 01010600 011f" + END)))

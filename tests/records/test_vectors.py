@@ -329,6 +329,30 @@ def test_a_device_security_event_that_lies_is_kept_with_the_reason(kind: EventTy
     assert record.raw == data
 
 
+def test_an_nvindex_instance_holds_device_data_of_version_2_alone() -> None:
+    # PFP 1.06, 10.4.5.4
+    data = b"NvIndexInstance\0" + h("0100 000000000000") + SPDM1
+    record = decode(E.EV_NO_ACTION, pcr(0), data)
+    assert isinstance(record, Undecodable)
+    assert "signature is not SPDM Device Sec2" in record.reason
+    assert record.raw == data
+
+
+UTF16_CUT: list[tuple[bytes, Record]] = [
+    (u16("1.2") + h("0000"), Utf16Text(text="1.2", terminator=h("0000"))),
+    (u16("1.2") + h("000000"), Utf16Text(text="1.2", terminator=h("000000"))),
+    (u16("1.2") + b"x", Opaque(raw=u16("1.2") + b"x")),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), UTF16_CUT)
+def test_utf16_text_is_whole_units_and_a_terminator_that_may_be_cut(data: bytes, expected: Record) -> None:
+    for kind, register in ((E.EV_EFI_ACTION, pcr(4)), (E.EV_IPL, pcr(5))):
+        found = decode(kind, register, data)
+        assert found == expected
+        assert found.to_bytes() == data
+
+
 DMTF: list[tuple[int, bytes, tuple[int, bytes] | None]] = [
     # DSP0274, DMTF measurement specification format: type, size in two bytes, value
     (1, h("00 0400 deadbeef"), (0, h("deadbeef"))),

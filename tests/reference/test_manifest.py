@@ -206,7 +206,7 @@ def test_a_component_has_digests_of_every_bank(bank: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not JSON"),
+        (b"", "not JSON: it is empty"),
         (b"[]", "not a JSON object"),
         (b"\xff", "not UTF-8 at byte 0"),
         (b"[" * 100_000, "nested too deeply|not JSON"),

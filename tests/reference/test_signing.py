@@ -163,8 +163,10 @@ def test_what_signs_no_manifests_is_refused(key: Any) -> None:
 
 
 def test_a_private_key_verifies_nothing() -> None:
-    with pytest.raises(ManifestError, match="not a PEM public key"):
+    with pytest.raises(ManifestError, match="is a private key, where the public one is needed"):
         accept(make_manifest().sign(P256), P256.private_bytes(*PKCS8))
+    with pytest.raises(ManifestError, match="not a PEM public key"):
+        accept(make_manifest().sign(P256), b"no PEM")
 
 
 def test_another_payload_type_is_refused() -> None:

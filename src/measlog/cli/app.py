@@ -52,6 +52,17 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named; wrong usage that says which ones have a name like it."""
+        if args[0] not in self.lazy and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = " or ".join(repr(name) for name in get_close_matches(args[0], self.lazy))
+            raise click.UsageError(f"No such command {args[0]!r}." + (f" Did you mean {near}?" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The names with their one-line helps, without importing anything."""
         with formatter.section("Commands"):

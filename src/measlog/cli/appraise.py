@@ -15,7 +15,7 @@ from measlog.cli.errors import about
 from measlog.cli.evidence import EvidenceFiles, naming
 from measlog.cli.files import KEY_LIMIT, read
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
-from measlog.cli.options import FILE, HEX, IMA_LOG, USERSPACE_LOG
+from measlog.cli.options import FILE, HEX, IMA_LOG, MIN_VERSION, USERSPACE_LOG
 from measlog.cli.policy import NAMES, choose_policy
 from measlog.evidence import AttestationKey, Evidence, VerifiedEvidence
 from measlog.evidence.trust import load_certificates, verify_ak_certificate
@@ -51,7 +51,7 @@ _OPTIONS = (
         "--manifest-key", "keys", type=FILE, multiple=True, metavar="PEM", help="Key that signs the manifests."
     ),
     click.option("--unsafe-unsigned-manifest", "unsigned", is_flag=True, help="Believe manifests that nobody signed."),
-    click.option("--min-version", type=click.IntRange(min=0), metavar="V", help="Refuse manifests of lower version."),
+    MIN_VERSION,
     click.option(
         "--baseline", "baselines", type=FILE, multiple=True, metavar="B", help="Baseline of platform registers."
     ),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -13,7 +16,7 @@ from measlog.bulk.schema import TableError, pyarrow
 from measlog.bulk.stream import Progress, Summary, verify_parquet
 from measlog.cli.errors import InputError, about
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key, unsafe_read_unsigned_manifest
-from measlog.cli.options import FILE, as_json
+from measlog.cli.options import FILE, MIN_VERSION, as_json
 from measlog.cli.output import emit_json
 from measlog.cli.policy import NAMES, choose_policy
 from measlog.cli.spread import SpreadCommand
@@ -45,7 +48,7 @@ def bulk() -> None:
 )
 @click.option("--manifest-key", "keys", type=FILE, multiple=True, metavar="PEM", help="Key that signs the manifests.")
 @click.option("--unsafe-unsigned-manifest", "unsigned", is_flag=True, help="Believe manifests that nobody signed.")
-@click.option("--min-version", type=click.IntRange(min=0), metavar="V", help="Refuse manifests of lower version.")
+@MIN_VERSION
 @click.option("--baseline", "baselines", type=FILE, multiple=True, metavar="B", help="Baseline of platform registers.")
 @click.option(
     "--policy", default="flatcar", show_default=True, metavar="P", help=f"{', '.join(NAMES)}, or a TOML file."
@@ -87,6 +90,7 @@ def verify(
         unsafe_unsigned_manifests=unsigned,
     )
     with about(table):
+        _refuse_folder(table)
         try:
             summary = verify_parquet(
                 table, output, verifier, bank=bank, workers=workers, progress=_show if sys.stderr.isatty() else None
@@ -170,6 +174,7 @@ def _read(table: str, make: Callable[[], CohortBuilder]) -> Cohorts:
 
     builder = make()
     with about(table):
+        _refuse_folder(table)
         try:
             with pq.ParquetFile(table) as file:
                 for batch in file.iter_batches(batch_size=_ROWS):
@@ -179,6 +184,12 @@ def _read(table: str, make: Callable[[], CohortBuilder]) -> Cohorts:
         except pa.ArrowInvalid as error:
             raise InputError(f"{table}: not a Parquet file: {error}") from None
     return builder.finish()
+
+
+def _refuse_folder(table: str) -> None:
+    # pyarrow says the same in a sentence with the path in it.
+    if Path(table).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), table)
 
 
 def _hex(digest: bytes | None) -> str:

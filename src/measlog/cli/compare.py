@@ -7,7 +7,7 @@ import click
 from measlog.cli.errors import about
 from measlog.cli.files import MANIFEST_LIMIT, read
 from measlog.cli.manifests import read_manifest, read_public_key, unsafe_read_unsigned_manifest
-from measlog.cli.options import FILE, as_json
+from measlog.cli.options import FILE, MIN_VERSION, as_json
 from measlog.cli.output import emit, emit_json
 from measlog.reference.manifest import ReferenceManifest
 from measlog.view.grid import Grid, span
@@ -21,7 +21,7 @@ _KEYS = click.option("--manifest-key", "keys", type=FILE, multiple=True, metavar
 @click.command(epilog="Example: measlog manifest check release.json --manifest-key release.pub --min-version 4230000")
 @click.argument("path", type=FILE, metavar="M")
 @click.option("--manifest-key", "keys", type=FILE, multiple=True, required=True, metavar="PEM", help="Accepted key.")
-@click.option("--min-version", type=click.IntRange(min=0), metavar="V", help="Refuse a manifest of lower version.")
+@MIN_VERSION
 @as_json
 def check(path: str, keys: tuple[str, ...], min_version: int | None, *, as_json: bool) -> None:
     """Whether a verifier with this key would accept the manifest M now: signature, times, version floor."""

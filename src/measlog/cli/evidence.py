@@ -82,7 +82,10 @@ def read_key(path: str) -> AttestationKey:
     """The attestation key in a file: PEM or TPM2B_PUBLIC."""
     data = read(path, KEY_LIMIT)
     with about(path):
-        return AttestationKey.load(data)
+        try:
+            return AttestationKey.load(data)
+        except FormatError as error:
+            raise InputError(f"{path}: neither a PEM public key nor a TPM2B_PUBLIC: {error}") from None
 
 
 def read_pcrs(path: str, quote: Quote) -> Mapping[str, Mapping[int, bytes]]:

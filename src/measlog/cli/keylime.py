@@ -8,7 +8,7 @@ from measlog.cli.errors import about
 from measlog.cli.evidence import verified_sample
 from measlog.cli.files import KEY_LIMIT, MANIFEST_LIMIT, read, write
 from measlog.cli.manifests import read_baseline, read_manifest, read_public_key
-from measlog.cli.options import FILE
+from measlog.cli.options import FILE, MIN_VERSION
 from measlog.cli.policy import NAMES, policy_text
 from measlog.interop.keylime import KeylimeState, policy_document, state_document
 from measlog.registry import ALGORITHMS_BY_NAME
@@ -22,9 +22,6 @@ _STATE_EXAMPLE = (
 _KEYS = click.option(
     "--manifest-key", "keys", type=FILE, multiple=True, metavar="PEM", help="Key that signs the manifests."
 )
-_FLOOR = click.option(
-    "--min-version", type=click.IntRange(min=0), metavar="V", help="Refuse manifests of lower version."
-)
 _OUTPUT = click.option("-o", "--output", type=FILE, required=True, metavar="FILE", help="Where it is written.")
 
 
@@ -36,7 +33,7 @@ def keylime() -> None:
 @keylime.command(epilog=_POLICY_EXAMPLE)
 @click.option("--manifest", "manifests", type=FILE, multiple=True, metavar="M", help="Signed reference manifest.")
 @_KEYS
-@_FLOOR
+@MIN_VERSION
 @click.option("--baseline", "baselines", type=FILE, multiple=True, metavar="B", help="Baseline of platform registers.")
 @click.option("--policy", metavar="P", help=f"{', '.join(NAMES)}, or a TOML file.  [default: flatcar]")
 @click.option("--state", type=FILE, metavar="JSON", help="A reference state of Keylime's, in place of all of these.")
@@ -83,7 +80,7 @@ def policy(
 @click.argument("platform", metavar="FOLDER=NONCEHEX")
 @click.option("--manifest", type=FILE, required=True, metavar="M", help="Signed reference manifest.")
 @_KEYS
-@_FLOOR
+@MIN_VERSION
 @click.option(
     "--bank", type=click.Choice(list(ALGORITHMS_BY_NAME)), default="sha256", show_default=True, help="Verified bank."
 )

@@ -64,6 +64,7 @@ def build(
         certificates = read(openpgp_keys, KEY_LIMIT)
         with about(openpgp_keys):
             keys = OpenPgpKeys(certificates=certificates)
+            keys.check()
     open_source = Release.from_directory if Path(source).is_dir() else Image.open
     with about(source), working(f"reading {source}") as progress:
         made = open_source(source, keys=keys, verity=not no_verity, progress=progress).reference_manifest(

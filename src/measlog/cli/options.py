@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["FILE", "HEX", "IMA_LOG", "USERSPACE_LOG", "as_json", "log_argument"]
+__all__ = ["FILE", "HEX", "IMA_LOG", "MIN_VERSION", "USERSPACE_LOG", "as_json", "log_argument"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,22 @@ class Hex(click.ParamType[bytes]):
 
 
 HEX = Hex()
+
+
+class Floor(click.ParamType[int]):
+    """The least version of a manifest: the number that it has for this, not the name of the release."""
+
+    name = "version"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, or wrong usage."""
+        if re.fullmatch(r"[0-9]{1,20}", str(value)) is None:
+            said = f"{str(value)[:80]!r} is not a manifest's version, a number that 'measlog manifest show' prints"
+            self.fail(said, param, ctx)
+        return int(value)
+
+
+MIN_VERSION = click.option("--min-version", type=Floor(), metavar="V", help="Refuse manifests of lower version.")
 
 
 def log_argument(function: F) -> F:

@@ -26,6 +26,10 @@ class OpenPgpKeys:
 
     certificates: bytes = field(validator=instance_of(bytes), repr=False)
 
+    def check(self) -> None:
+        """Read the certificates: ManifestError where there is none, MissingExtraError where pysequoia is not installed."""
+        self._store(_sequoia())
+
     def verify_file(self, path: str, signature: bytes, *, what: str) -> str:
         """The fingerprint of the certificate whose detached ``signature`` the file at ``path`` has.
 
@@ -77,7 +81,8 @@ def _refused(what: str, error: Exception) -> ManifestError:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    # pysequoia puts the addresses of its own code behind the sentence.
+    return " ".join(str(error).partition("Stack backtrace:")[0].split())[:200]
 
 
 def _content(read: Any) -> bytes:

@@ -51,12 +51,13 @@ def read_text(cursor: Cursor) -> Text:
 
 
 def read_utf16(cursor: Cursor) -> Utf16Text:
-    """All that is left as UTF-16LE text; NUL units at the end, the last perhaps cut, become the terminator."""
+    """All that is left as UTF-16LE text; NUL units at the end, the last perhaps cut, become the terminator.
+
+    For data of which the caller has seen that the units before the terminator are whole.
+    """
     start = cursor.pos
     data = cursor.rest("text")
     body = _utf16_body(data)
-    if len(body) % 2:
-        raise cursor.error("UTF-16 text of an odd number of bytes")
     cursor.mark("text", start, start + len(body))
     if len(body) != len(data):
         cursor.mark("terminator", start + len(body), start + len(data))

@@ -405,6 +405,8 @@ def parse_json(data: bytes, *, what: str, size: int = SIZE_LIMIT) -> dict[str, A
     """The object in ``data``: UTF-8, no duplicate keys, no fractions, bounded in size; else ManifestError."""
     if len(data) > size:
         raise ManifestError(f"{what}: {len(data)} bytes, the most is {size}")
+    if not data:
+        raise ManifestError(f"{what}: not JSON: it is empty")
     try:
         document = json.loads(
             data.decode("utf-8"),
@@ -414,7 +416,7 @@ def parse_json(data: bytes, *, what: str, size: int = SIZE_LIMIT) -> dict[str, A
             parse_int=_bounded_int,
         )
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{what}: not UTF-8 at byte {error.start}") from None
+        raise ManifestError(f"{what}: not JSON: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise ManifestError(f"{what}: not JSON: {error.msg} at character {error.pos}") from None
     except RecursionError:

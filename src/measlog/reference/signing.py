@@ -270,6 +270,8 @@ def load_public_key(key: PublicKey | bytes | str) -> PublicKey:
     """A key object or PEM as a public key of an allowed kind; ManifestError for others."""
     if isinstance(key, bytes | str):
         pem = key.encode() if isinstance(key, str) else key
+        if b"PRIVATE KEY-----" in pem:
+            raise ManifestError("the manifest key is a private key, where the public one is needed")
         try:
             loaded: object = serialization.load_pem_public_key(pem)
         except (ValueError, UnsupportedAlgorithm) as error:

@@ -149,7 +149,7 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("PYTHONPATH", str(ROOT) + os.pathsep + os.environ.get("PYTHONPATH", ""))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
-        num_cpus=4,  # two for the actors, and some to read
+        num_cpus=2,
         include_dashboard=False,
         configure_logging=False,
         _node_ip_address="127.0.0.1",

@@ -125,6 +125,99 @@ def changed(**members: object) -> bytes:
     return json.dumps({**json.loads(baseline().to_json()), **members}).encode()
 
 
+NO_PLATFORM = "this is no baseline: registers or digests are not those of a platform"
+NO_SAMPLES = "this is no baseline: samples or model"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: changed(format="measlog.baseline/2"), "format: expected 'measlog.baseline/1'"),
+        (lambda: b"[", "baseline: not JSON: Expecting value at character 1"),
+        (lambda: b"{}", "format: expected 'measlog.baseline/1'"),
+        (lambda: changed(bank="md5"), "this is no baseline: KeyError: 'md5'"),
+        (lambda: changed(samples=0), NO_SAMPLES),
+        (lambda: changed(samples="1"), NO_SAMPLES),
+        (lambda: changed(samples=None), NO_SAMPLES),
+        (lambda: changed(model=3), NO_SAMPLES),
+        (lambda: changed(histories={}), NO_PLATFORM),
+        (lambda: changed(histories={"0": []}), NO_PLATFORM),
+        (lambda: changed(histories={"0": [["00" * 32]], "4": [["00" * 32]]}), NO_PLATFORM),
+        (lambda: changed(histories={"0": [["00" * 32, "00"]]}), NO_PLATFORM),
+        (lambda: changed(histories=[]), "this is no baseline: AttributeError: 'list' object has no attribute 'items'"),
+        (lambda: b" " * ((16 << 20) + 1), "baseline: 16777217 bytes, the most is 16777216"),
+    ],
+)
+def test_what_is_no_baseline_is_said(make: Callable[[], bytes], said: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        ml.Baseline.from_json(make())
+    assert str(caught.value) == said
+
+
+def test_a_baseline_may_have_16_mib() -> None:
+    text = baseline().to_json()
+    assert ml.Baseline.from_json(text + b" " * ((16 << 20) - len(text))) == baseline()
+    assert ml.Baseline.from_json(changed(samples=1, model=None)).samples == 1
+
+
+def test_the_bytes_of_a_baseline() -> None:
+    made = ml.Baseline(bank="sha1", samples=2, model="m", histories={1: ((b"\1" * 20,), (b"\2" * 20, b"\3" * 20))})
+    histories = {"1": [["01" * 20], ["02" * 20, "03" * 20]]}
+    expected = {
+        "bank": "sha1",
+        "format": "measlog.baseline/1",
+        "histories": histories,
+        "model": "m",
+        "observed": True,
+        "samples": 2,
+    }
+    assert made.to_json() == json.dumps(expected, separators=(",", ":")).encode() + b"\n"
+    assert ml.Baseline.from_json(made.to_json()) == made
+
+
+A, B, C = (bytes([i]) * 32 for i in range(3))
+
+
+@pytest.mark.parametrize(
+    ("sequences", "first"),
+    [
+        (((A, B), (A, C)), 1),
+        (((A,), (B,)), 0),
+        (((A,), (A, B)), 1),
+        (((A, B, C), (A, B)), 2),
+        (((A, B), (A, B, C), (A, C)), 1),
+    ],
+)
+def test_where_histories_part(sequences: tuple[tuple[bytes, ...], ...], first: int) -> None:
+    made = ml.Baseline(bank="sha256", samples=9, histories={0: (sequences[0],), 3: sequences})
+    assert [(v.pcr, v.histories, v.first_difference) for v in made.variations] == [(3, len(sequences), first)]
+
+
+def test_what_is_learned() -> None:
+    """PCR 0 to 3, 5, 6 whole and PCR 7 up to its separator, without events that extend nothing; each history once."""
+    log = good_log()
+    silent = ForgedEvent(0, 3, {alg: bytes(len(d)) for alg, d in log.events[0].digests.items()}, b"x")
+    second = log.with_events((silent, *altered(2)(log.events)))
+    learned = ml.Baseline.learn([machine(log), machine(second), machine(log, quoted=(2,)), machine(log)], model="m")
+    assert (learned.bank, learned.samples, learned.model) == ("sha256", 4, "m")
+    plain = {pcr: tuple(e.digests[SHA256] for e in log.events if e.pcr == pcr) for pcr in PLATFORM}
+    assert {pcr: plain[pcr] for pcr in PLATFORM if pcr != 2} == {
+        pcr: sequence for pcr, (sequence, *_) in learned.histories.items() if pcr not in {2, 7}
+    }
+    other = tuple(e.digests[SHA256] for e in second.events if e.pcr == 2)
+    assert learned.histories[2] == tuple(sorted([plain[2], other]))
+    assert len(learned.histories[7][0]) == 5
+    assert list(learned.histories) == [0, 1, 2, 3, 5, 6, 7]
+    # A register without events has no history to compare with.
+    bare = ml.Baseline.learn([machine(log.with_events(e for e in log.events if e.pcr != 6))])
+    assert 6 not in bare.histories
+    with pytest.raises(ManifestError, match=r"^samples of the banks sha256 and sha384 cannot be mixed$"):
+        ml.Baseline.learn([machine(log), machine(log, bank=0x000C)])
+    with pytest.raises(ManifestError, match=r"^a baseline needs at least one machine to learn from$"):
+        ml.Baseline.learn([])
+    assert ml.Baseline.learn([machine(log, bank=0x000C)]).bank == "sha384"
+
+
 @pytest.mark.parametrize(
     "make",
     [

@@ -14,6 +14,7 @@ from measlog.appraisal import Policy
 from measlog.appraisal.rules.boot_path import BootPaths
 from tests.appraisal.machine import SHA256, Change, appraise, compared, good_log, lines, passed_over
 from tests.appraisal.test_captures import lab_manifest
+from tests.appraisal.test_impostors import component
 
 GOOD = "flatcar-lab-good"
 NAME = "flatcar-lab: slot a, first boot, Secure Boot on"
@@ -329,6 +330,19 @@ RETRY = at(19, same, lambda _: RETURNING, lambda _: CALLING)
 )
 def test_a_boot_that_leaves_its_path(change: Change, said: list[str]) -> None:
     assert lines(appraise(paths(), change, manifests=[lab_manifest(GOOD)])) == said
+
+
+def test_a_file_that_was_measured_whole_is_known_by_its_digest() -> None:
+    """Q11: the digest is the component's, and not the one that belongs there."""
+    flat = component(lab_manifest(GOOD), "shim").flat["sha256"]
+    change = at(SHIM, lambda e: replace(e, digests={**e.digests, SHA256: flat}))
+    assert lines(appraise(paths(), change, manifests=[lab_manifest(GOOD)])) == [
+        (
+            f"error sequence.order PCR 4 event {SHIM}: PCR 4 holds the flat file digest of EFI/boot/bootx64.efi of flatcar-lab"
+            f" where the boot has something else | expected {digest(SHIM)} | observed {flat.hex()}"
+        ),
+        CLOSEST,
+    ]
 
 
 def test_variations_that_the_policy_does_not_name() -> None:

@@ -169,6 +169,8 @@ def test_a_verifier_pickles_without_what_it_predicted() -> None:
     before = pickle.dumps(verifier)
     result = verifier.appraise(evidence)
     assert result.status == "affirming"
+    # What was predicted is kept for the next machine.
+    assert verifier._predictions._manifests
     # Having appraised a machine adds nothing but the references that pickle keeps of equal values.
     assert len(pickle.dumps(verifier)) < 1.1 * len(before)
     again = pickle.loads(pickle.dumps(verifier))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from attrs import evolve
 
 import measlog as ml
 from fixtures.attacks.forge import ForgedLog
 from measlog.appraisal.footprint import footprint
+from measlog.appraisal.rules.banks import HashedData
+from measlog.appraisal.rules.boot_path import BootPaths
+from measlog.appraisal.rules.boundaries import HandOver, Separators
+from measlog.appraisal.rules.platform import Platform
+from measlog.appraisal.rules.secure_boot import SecureBoot
 from tests.conftest import FIXTURES
 
 JUDGE = ml.Verifier([], policy=ml.policy.flatcar())
@@ -53,3 +60,73 @@ def test_the_unknown_is_not_guessed() -> None:
     rule = Odd(JUDGE.policy.rule.rules)  # type: ignore[attr-defined]
     policy = ml.policy.Policy(name="odd", rule=rule, required=frozenset({4}))
     assert footprint(ml.Verifier([], policy=policy), "sha256") is None
+
+
+def policy(*rules: object) -> ml.policy.Policy:
+    return ml.policy.Policy(name="some", rule=ml.policy.AllOf(rules), required=frozenset())  # type: ignore[arg-type]
+
+
+def digests(*data: bytes) -> set[bytes]:
+    return {hashlib.sha256(one).digest() for one in data}
+
+
+EXITS = (
+    b"Exit Boot Services Invocation",
+    b"Exit Boot Services Returned with Success",
+    b"Exit Boot Services Returned with Failure",
+)
+
+
+def test_what_each_rule_looks_at() -> None:
+    """PFP 8.2 and 10.4.1: separators, and the texts of the hand-over in PCR 5."""
+    separators = digests(bytes(4), b"\xff" * 4, b"\1\0\0\0")
+    found = footprint(ml.Verifier([], policy=policy(Separators())), "sha256")
+    assert found is not None
+    assert (found.bank, found.whole, found.hashed) == ("sha256", frozenset(), frozenset())
+    assert {pcr: set(told) for pcr, told in found.telling.items() if told} == dict.fromkeys(range(8), separators)
+    assert set(found.telling) == set(range(24))
+    found = footprint(ml.Verifier([], policy=policy(HandOver())), "sha256")
+    assert found is not None
+    assert {pcr: set(told) for pcr, told in found.telling.items() if told} == {5: digests(*EXITS)}
+    found = footprint(
+        ml.Verifier([], policy=policy(Separators(), HandOver(), HashedData((3, 4)), BootPaths())), "sha256"
+    )
+    assert found is not None
+    assert found.telling[5] == separators | digests(*EXITS)
+    assert (found.whole, found.hashed) == ({4, 8, 9, 14}, {3})
+    assert not set(found.telling) & found.whole
+    found = footprint(ml.Verifier([], policy=policy(SecureBoot(), HashedData((1,)), HashedData((2,)))), "sha256")
+    assert found is not None
+    assert (found.whole, found.hashed) == ({4, 7}, {1, 2})
+
+
+def test_what_a_baseline_tells() -> None:
+    """Each digest that was seen on a known-good machine, of baselines of the bank alone."""
+    a, b, c = (bytes([i]) * 32 for i in range(3))
+    baselines = [
+        ml.Baseline(bank="sha256", samples=1, histories={0: ((a, b),), 1: ((c,),)}),
+        ml.Baseline(bank="sha256", samples=1, histories={0: ((c,),)}),
+        ml.Baseline(bank="sha384", samples=1, histories={2: ((bytes(48),),)}),
+    ]
+    found = footprint(ml.Verifier([], policy=policy(Platform()), baselines=baselines), "sha256")
+    assert found is not None
+    assert {pcr: told for pcr, told in found.telling.items() if told} == {0: {a, b, c}, 1: {c}}
+    without = footprint(ml.Verifier([], policy=policy(Separators()), baselines=baselines), "sha256")
+    assert without is not None
+    assert a not in without.telling[0]
+
+
+def test_what_an_event_contributes() -> None:
+    mark = footprint(ml.Verifier([], policy=policy(Separators(), HashedData((5,)))), "sha256")
+    assert mark is not None
+    by = {(event.pcr, int(event.type)): event for event in _log()}
+    separator, table, firmware = by[5, 4], by[5, 0x80000006], by[0, 8]
+    assert mark.rest(separator) == ((separator.digests["sha256"], separator.raw), "matches", (), ())
+    assert mark.rest(table) == (None, "matches", (), ())
+    # Registers whose data need not fit say nothing of it; banks that are empty, or that tell another story, are named.
+    assert mark.rest(by[3, 4]) == ((separator.digests["sha256"], separator.raw), None, (), ())
+    assert mark.rest(firmware)[:2] == (None, None)
+    apart = evolve(table, digests={**table.digests, "sha1": b"\1" * 20, "sha384": bytes(48)})
+    assert mark.rest(apart) == (None, "matches", ("sha1", "sha384"), ("sha384",))
+    other = evolve(table, digests={**table.digests, "sha256": b"\1" * 32})
+    assert mark.rest(other) == (None, "differs", ("sha1", "sha384"), ())

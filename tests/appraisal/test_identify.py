@@ -11,6 +11,7 @@ import measlog as ml
 from measlog.appraisal.identify import Identifier
 from measlog.errors import UnsupportedError
 from measlog.flatcar.boot import boot_paths
+from measlog.formats.pfp import LogEvent, build_log
 from measlog.reference.manifest import BANKS, BootPath, ExpectedEvent
 from measlog.reference.signing import Envelope
 from measlog.reference.uki import Uki
@@ -109,8 +110,22 @@ def test_the_slot_is_not_taken_from_a_text_that_was_not_measured() -> None:
 
 
 def test_a_bank_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="no bank sha512"):
+    with pytest.raises(UnsupportedError, match=r"^the log has no bank sha512$"):
         Identifier([]).identify(log_of("flatcar-lab-good"), bank="sha512")
+    other = ml.EventLog.from_bytes(build_log([LogEvent(4, 4, {"sm3_256": bytes(32)}, b"")], algorithms=["sm3_256"]))
+    with pytest.raises(UnsupportedError, match=r"^the log has no bank of sha256, sha384, sha512, sha1$"):
+        Identifier([]).identify(other)
+
+
+@pytest.mark.parametrize(
+    ("banks", "chosen"),
+    [(("sha1", "sha256", "sha384"), "sha256"), (("sha1", "sha512", "sha384"), "sha384"), (("sha1",), "sha1")],
+)
+def test_the_bank_is_the_first_of_those_that_are_liked(banks: tuple[str, ...], chosen: str) -> None:
+    sizes = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
+    event = LogEvent(4, 4, {bank: bytes(sizes[bank]) for bank in banks}, bytes(4))
+    log = ml.EventLog.from_bytes(build_log([event], algorithms=list(banks)))
+    assert Identifier([]).identify(log).bank == chosen
 
 
 def test_every_bank_recognises_the_same() -> None:
@@ -184,3 +199,91 @@ def test_the_kernel_inside_a_unified_image_is_the_images() -> None:
     made = attrs.evolve(synthetic(1), components=(image,), boot_paths=())
     found = Identifier([made]).identify(log_of("flatcar-lab-good"))
     assert {(program.role, program.digest) for program in found.programs} == {("uki", kernel.authenticode["sha256"])}
+
+
+def commands(*texts: bytes, hashed: bytes | None = None) -> ml.EventLog:
+    """A log of GRUB's commands alone."""
+    made = []
+    for text in texts:
+        told = text.partition(b": ")[2].removesuffix(b"\0") if hashed is None else hashed
+        made.append(LogEvent(8, 0xD, {"sha256": hashlib.sha256(told).digest()}, text))
+    return ml.EventLog.from_bytes(build_log(made, algorithms=["sha256"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "slot"),
+    [
+        (b"grub_cmd: linux /flatcar/vmlinuz-a x\0", "a"),
+        (b"grub_cmd: linuxefi (hd0,gpt1)/flatcar/vmlinuz-b x\0", "b"),
+        (b"kernel_cmdline: /flatcar/vmlinuz-b x\0", "b"),
+        (b"kernel_cmdline: flatcar/vmlinuz-b\0", "b"),
+        (b"kernel_cmdline: /flatcar/vmlinuz-b", "b"),
+        (b"grub_cmd: initrd /flatcar/vmlinuz-a\0", None),
+        (b"grub_cmd: linux /flatcar/vmlinuz-ab\0", None),
+        (b"grub_cmd: linux /flatcar/vmlinuz-c\0", None),
+        (b"grub_cmd: linux /other/vmlinuz-a\0", None),
+        (b"echo grub_cmd: linux /flatcar/vmlinuz-a\0", None),
+    ],
+)
+def test_the_slot_that_a_command_names(text: bytes, slot: str | None) -> None:
+    assert Identifier([]).identify(commands(text)).slot == slot
+    # The text alone says nothing: it is the digest that was extended.
+    assert Identifier([]).identify(commands(text, hashed=b"another")).slot is None
+
+
+def test_the_last_command_that_names_a_slot_counts() -> None:
+    a, b, neither = (
+        b"grub_cmd: linux /flatcar/vmlinuz-a\0",
+        b"grub_cmd: linux /flatcar/vmlinuz-b\0",
+        b"grub_cmd: boot\0",
+    )
+    assert Identifier([]).identify(commands(a, b, neither)).slot == "b"
+    assert Identifier([]).identify(commands(b, neither, a)).slot == "a"
+
+
+def test_releases_and_what_they_have_in_common() -> None:
+    lab = manifest_of(REFERENCE)
+    first, second = (attrs.evolve(lab, name=name, version=version) for name, version in (("b", 2), ("a", 2)))
+    found = Identifier([first, second]).identify(log_of("flatcar-lab-good"))
+    assert [one.name for one in found.releases("shim")] == ["b", "a"]
+    assert found.releases("nothing") == ()
+    assert (found.release, found.mixed) == (None, False)
+    newest = attrs.evolve(lab, name="c", version=3, channel="beta", release="4593.2.4")
+    (release,) = Identifier([newest]).identify(log_of("flatcar-lab-good")).releases("kernel")
+    assert (release.name, release.release, release.channel, release.arch, release.version) == (
+        "c",
+        "4593.2.4",
+        "beta",
+        newest.arch,
+        3,
+    )
+    # Paths of the same name in two releases are one; slots that differ are none.
+    both = Identifier([first, second]).identify(log_of("flatcar-lab-good"))
+    assert both.boot_paths == ("slot a, first boot, Secure Boot on",)
+    moved = attrs.evolve(second, boot_paths=tuple(attrs.evolve(path, slot="b") for path in second.boot_paths))
+    differ = Identifier([first, moved]).identify(log_of("flatcar-lab-good"))
+    assert differ.slot == "a"
+    alone = Identifier([moved]).identify(log_of("flatcar-lab-good"))
+    assert alone.slot == "b"
+
+
+def test_events_that_are_no_programs_are_passed_over() -> None:
+    """PCR 4 has actions and a separator, and an event that extends nothing is none."""
+    log = log_of("flatcar-lab-good")
+    found = Identifier([]).identify(log)
+    assert [(one.pcr, one.event) for one in found.unknown] == [
+        (e.pcr, e.index) for e in log if (e.pcr, int(e.type)) in {(4, 0x80000003), (9, 0xD)}
+    ]
+    image = next(e for e in log if e.pcr == 4 and e.type == 0x80000003)
+    silent = [
+        LogEvent(4, 3, {"sha256": bytes(32)}, b""),
+        LogEvent(0xFFFFFFFF, 3, {"sha256": bytes(32)}, b""),
+        LogEvent(4, 0x80000003, {"sha256": image.digests["sha256"]}, image.raw),
+    ]
+    short = ml.EventLog.from_bytes(build_log(silent, algorithms=["sha256"]))
+    assert [one.event for one in Identifier([]).identify(short).unknown] == [3]
+    # One unknown program does not end the search.
+    made = manifest_of(REFERENCE)
+    twice = [LogEvent(4, 0x80000003, {"sha256": b"\1" * 32}, b""), silent[2]]
+    found = Identifier([made]).identify(ml.EventLog.from_bytes(build_log(twice, algorithms=["sha256"])))
+    assert ([one.event for one in found.unknown], [one.event for one in found.programs]) == ([1], [2])

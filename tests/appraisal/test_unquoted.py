@@ -56,7 +56,7 @@ def test_the_result_is_of_another_type_and_no_truth_value() -> None:
     assert not isinstance(result, AppraisalResult)
     for attribute in ("ak_trust", "ak_fingerprint", "clock_info"):
         assert not hasattr(result, attribute)
-    with pytest.raises(TypeError, match="compare"):
+    with pytest.raises(TypeError, match=r"^an appraisal result is not true or false: compare result\.status$"):
         bool(result)
 
 
@@ -85,23 +85,33 @@ def test_a_register_that_was_not_compared_is_not_quoted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bank", "pcrs", "kind", "check"),
+    ("bank", "pcrs", "kind", "check", "said"),
     [
-        ("sha1", QUOTED, SelectionError, "bank"),
-        ("sha512", QUOTED, ReplayError, "bank-missing"),
-        ("md5", QUOTED, ReplayError, "bank-missing"),
-        ("sha256", (), ReplayError, "nothing-compared"),
-        ("sha256", (11, 12, 23), ReplayError, "nothing-compared"),
-        ("sha256", (0, 24), SelectionError, "selection"),
-        ("sha256", (-1, 0), SelectionError, "selection"),
+        ("sha1", QUOTED, SelectionError, "bank", "the bank sha1 is not accepted"),
+        ("sha512", QUOTED, ReplayError, "bank-missing", None),
+        ("md5", QUOTED, ReplayError, "bank-missing", None),
+        ("sha256", (), ReplayError, "nothing-compared", "the log explains none of the sha256 registers"),
+        ("sha384", (11, 12, 23), ReplayError, "nothing-compared", "the log explains none of the sha384 registers"),
+        ("sha256", (0, 25, 24), SelectionError, "selection", "there is no PCR 24"),
+        ("sha256", (-1, 0), SelectionError, "selection", "there is no PCR -1"),
     ],
 )
 def test_what_a_quote_would_not_prove_either(
-    bank: str, pcrs: Iterable[int], kind: type[EvidenceError], check: str
+    bank: str, pcrs: Iterable[int], kind: type[EvidenceError], check: str, said: str | None
 ) -> None:
     with pytest.raises(kind) as caught:
         verifier().unsafe_appraise_unquoted(log(good_log()), bank=bank, pcrs=pcrs)
     assert caught.value.check == check
+    assert said is None or str(caught.value) == said
+
+
+def test_registers_that_one_event_explains_and_the_last_that_there_is() -> None:
+    """One of the registers is enough for a comparison; PCR 23 exists."""
+    assumed = UnquotedLog.assume(log(good_log()), bank="sha256", pcrs=iter([23, 12, 4, 4]))
+    assert list(assumed.values) == [4, 12, 23]
+    assert (assumed.bank, assumed.open_ended) == ("sha256", frozenset())
+    assert assumed.values[12] == assumed.values[23] == bytes(32)
+    assert [e.index for e in assumed.joined] == [e.index for e in assumed.log]
 
 
 def test_a_log_that_does_not_end_is_refused() -> None:
@@ -109,6 +119,7 @@ def test_a_log_that_does_not_end_is_refused() -> None:
     with pytest.raises(ReplayError) as caught:
         verifier().unsafe_appraise_unquoted(ml.EventLog.from_bytes(data), pcrs=QUOTED)
     assert caught.value.check == "log-incomplete"
+    assert str(caught.value) == "the log is followed by bytes that are neither events nor filler"
 
 
 def test_a_ccel_is_refused() -> None:
@@ -121,3 +132,4 @@ def test_a_ccel_is_refused() -> None:
     with pytest.raises(ReplayError) as caught:
         verifier().unsafe_appraise_unquoted(ccel, bank="sha384", pcrs=[0])
     assert caught.value.check == "log-kind"
+    assert str(caught.value) == "the log is a CCEL: its registers are RTMRs, which no TPM quotes"

@@ -29,7 +29,7 @@ from measlog.evidence import VerifiedEvidence
 from measlog.flatcar.boot import PredictedEvent, predict
 from measlog.formats.pfp import LogEvent, build_log, startup_locality_event
 from measlog.log import EventLog
-from tests.appraisal.machine import KEY, NONCE, QUOTED, SHA256, appraise, codes, good_log, machine, where
+from tests.appraisal.machine import KEY, NONCE, QUOTED, SHA256, appraise, codes, good_log, machine, passed_over, where
 from tests.appraisal.test_captures import capture_manifest, lab_manifest
 
 GOOD = "flatcar-lab-good"
@@ -68,13 +68,18 @@ def test_a_value_that_no_event_explains_in_a_register_that_is_left_alone() -> No
     """A22, A26: nothing in the log, and yet not the start value."""
     evidence = with_value(11, b"\x11" * 32)
     result = ml.Verifier([], policy=only(Untouched((11, 12)), 11, 12)).appraise(evidence)
-    assert [(f.code, f.pcr) for f in result.findings] == [("register.unexplained", 11)]
+    assert [(f.code, f.pcr, f.message) for f in result.findings] == [
+        ("register.unexplained", 11, "PCR 11 holds a value, and the log says nothing about it")
+    ]
     assert [c.pcr for c in result.checked] == [12]
 
 
 def test_a_value_that_no_event_explains_is_named_where_nobody_speaks_of_it() -> None:
     result = ml.Verifier([], policy=only(Separators())).appraise(with_value(11, b"\x11" * 32))
     assert "its value does not follow from the log" in {n.reason for n in result.not_covered if n.pcr == 11}
+    assert passed_over(result)[-1] == "kernel-boot PCR 11: its value does not follow from the log"
+    nameless = ml.Verifier([], policy=only(Separators())).appraise(with_value(20, b"\x11" * 32))
+    assert passed_over(nameless)[-1] == "PCR 20 PCR 20: its value does not follow from the log"
     left = ml.Verifier([], policy=only(OpenEnded((11,)))).appraise(with_value(11, b"\x11" * 32))
     assert {n.reason for n in left.not_covered if n.pcr == 11} == {"the policy leaves it to the running system"}
 

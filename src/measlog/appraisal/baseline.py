@@ -115,9 +115,7 @@ class Baseline:
         """Read what :meth:`to_json` wrote. Raises :class:`~measlog.errors.ManifestError`."""
         from measlog.reference.manifest import parse_json  # noqa: PLC0415 - numpy-free start-up of what needs no manifest
 
-        if len(data) > _SIZE_LIMIT:
-            raise ManifestError(f"a baseline of {len(data)} bytes is larger than {_SIZE_LIMIT}")
-        document: Mapping[str, Any] = parse_json(data, what="baseline")
+        document: Mapping[str, Any] = parse_json(data, what="baseline", size=_SIZE_LIMIT)
         if document.get("format") != FORMAT:
             raise ManifestError(f"format: expected {FORMAT!r}")
         try:

@@ -105,12 +105,13 @@ def explain_replay(log: EventLog, values: Mapping[int, bytes], *, bank: str = "s
     :class:`~measlog.errors.EvidenceError` where the log does not carry the bank.
     """
     histories = _histories(log, bank)
+    stated = _stated_locality(log)
     explanations = []
     for pcr, value in sorted(values.items()):
         register = _Register(pcr, value, bank)
         events = histories.get(pcr, ())
         digests = [e.digests[bank] for e in events]
-        if register.fold(digests, locality=_stated_locality(log)) == value:
+        if register.fold(digests, locality=stated) == value:
             continue
         if pcr == 0:
             for locality in _LOCALITIES:
@@ -121,7 +122,7 @@ def explain_replay(log: EventLog, values: Mapping[int, bytes], *, bank: str = "s
         if not digests:
             register.suggest("no-events", "the log has no event for the register", ())
         elif len(events) <= _MOST_EVENTS:
-            _one_event(register, events, digests)
+            _one_event(register, events, digests, stated)
         explanations.append(register.explanation())
     return tuple(explanations)
 
@@ -158,10 +159,11 @@ def _exits(register: _Register, digests: Sequence[bytes]) -> None:
         register.suggest("exit-events-missing", sentence, [*digests, *map(register.digest, missing)])
 
 
-def _one_event(register: _Register, events: Sequence[Event], digests: Sequence[bytes]) -> None:
-    """One event too many, twice or in its neighbour's place."""
+def _one_event(register: _Register, events: Sequence[Event], digests: Sequence[bytes], locality: int) -> None:
+    """One event too many, twice or in its neighbour's place, in a history from the locality that the log states."""
     for i, event in enumerate(events):
         name = f"event {event.index} ({event.type.name})"
+        # The last event has no next one: exchanged with nothing it is the history as it was told, which was compared.
         for code, sentence, changed in (
             ("event-added", f"{name} was never extended", [*digests[:i], *digests[i + 1 :]]),
             ("event-repeated", f"{name} was extended twice", [*digests[: i + 1], *digests[i:]]),
@@ -171,8 +173,8 @@ def _one_event(register: _Register, events: Sequence[Event], digests: Sequence[b
                 [*digests[:i], *digests[i + 1 : i + 2], digests[i], *digests[i + 2 :]],
             ),
         ):
-            if register.fold(changed) == register.value:
-                register.suggest(code, sentence, changed, event=event.index)
+            if register.fold(changed, locality=locality) == register.value:
+                register.suggest(code, sentence, changed, event=event.index, locality=locality)
 
 
 def explain_boot(

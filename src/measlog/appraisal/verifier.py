@@ -115,8 +115,8 @@ class Verifier:
         self.policy.rule.appraise(case, report)
         # 5. A required register that no reference speaks of is not passed over in silence (A41).
         for pcr in sorted(self.policy.required - report.covered):
-            name = PCR_NAMES.get(pcr, "")
-            report.find("register.not-covered", f"no reference covers PCR {pcr} ({name})", severity="warning", pcr=pcr)
+            said = f"no reference covers PCR {pcr} ({PCR_NAMES[pcr]})"
+            report.find("register.not-covered", said, severity="warning", pcr=pcr)
         named = {n.pcr for n in report.not_covered}
         for pcr in case.registers:
             if pcr not in report.covered and pcr not in named:

@@ -119,7 +119,7 @@ def test_imas_log_explains_its_register(measlog: Runner, fixtures: Path, name: s
 def test_imas_log_must_be_that_of_the_quote(measlog: Runner, fixtures: Path, tmp_path: Path) -> None:
     folder, log = fixtures / "uki", tmp_path / "ima"
     lines = (folder / "ascii_runtime_measurements").read_bytes().splitlines(keepends=True)
-    for wrong in (lines[:-1], [*lines, lines[-1]], [*lines[1:], lines[0]]):
+    for wrong in (lines[:-1], [*lines[1:], lines[0]], [*lines[:-2], lines[-1]]):
         log.write_bytes(b"".join(wrong))
         done = verify(measlog, folder, "--ima-log", log)
         assert (done.status, str(log) in done.err, "PCR 10" in done.err) == (3, True, True)
@@ -132,6 +132,19 @@ def test_imas_log_must_be_that_of_the_quote(measlog: Runner, fixtures: Path, tmp
     log.unlink()
     done = verify(measlog, folder, "--ima-log", log)
     assert (done.status, str(log) in done.err) == (3, True)
+
+
+def test_imas_log_may_have_grown_since_the_quote(measlog: Runner, fixtures: Path, copy: Path) -> None:
+    log = copy / "ima"
+    lines = (fixtures / "uki" / "ascii_runtime_measurements").read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines, lines[3], lines[-1]]))
+    assert verify(measlog, copy, "--ima-log", log).status == 0
+    # Nobody tells where the quote was made but the values that came with it.
+    (copy / "quote.pcrs").unlink()
+    done = verify(measlog, copy, "--ima-log", log)
+    assert (done.status, str(log) in done.err or "quote.msg" in done.err) == (3, True)
+    log.write_bytes(b"".join(lines))
+    assert verify(measlog, copy, "--ima-log", log).status == 0
 
 
 def test_imas_log_beside_files_and_in_the_report(measlog: Runner, fixtures: Path, tmp_path: Path) -> None:

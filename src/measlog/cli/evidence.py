@@ -65,7 +65,8 @@ class EvidenceFiles:
         key = read_key(self.key)
         quote = read_quote(self.message, self.signature, key)
         values = None if self.pcrs is None else read_pcrs(self.pcrs, quote).get(bank)
-        return Evidence(log=log, quote=quote, pcrs=values, further=read_further(self.further)), key
+        further = read_further(self.further, bank, values or {})
+        return Evidence(log=log, quote=quote, pcrs=values, further=further), key
 
 
 def read_quote(message: str, signature: str, key: AttestationKey) -> Quote:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from measlog.cli.errors import about
@@ -20,14 +20,30 @@ IN_FOLDERS: Mapping[str, str] = {"systemd": "tpm2-measure.log"}
 """The logs of the running system that an evidence folder may hold: the file's name by source."""
 
 
-def read_further(paths: Mapping[str, str]) -> Mapping[str, Sequence[FurtherRecord]]:
-    """The records of further logs, by source."""
-    made = {}
+def read_further(
+    paths: Mapping[str, str], bank: str = "sha256", pcrs: Mapping[int, bytes] | None = None
+) -> Mapping[str, Sequence[FurtherRecord]]:
+    """The records of further logs, by source.
+
+    IMA goes on measuring while its log is read: of that, the entries up to where its register has the value in ``pcrs``,
+    if there is one and the log comes to it.
+    """
+    made: dict[str, Sequence[FurtherRecord]] = {}
     for source, path in paths.items():
         data = read(path, DEFAULT_LIMITS.log_size)
         with about(path):
-            made[source] = _READERS[source](data)
+            made[source] = (
+                _quoted_part(read_ima(data), bank, pcrs or {}) if source == "ima" else read_userspace_log(data)
+            )
     return made
+
+
+def _quoted_part(log: ImaLog, bank: str, pcrs: Mapping[int, bytes]) -> Sequence[FurtherRecord]:
+    from measlog.interop.ima import IMA_PCR
+
+    value = pcrs.get(IMA_PCR)
+    count = None if value is None or bank not in log.extends else log.entries_until(bank, value)
+    return log if count is None else log[:count]
 
 
 def read_ima(
@@ -44,9 +60,6 @@ def read_ima(
     if b"\0" in data[:4] or not data:
         return ImaLog.from_bytes(data, template_hash=template_hash, banks=banks, extends=extends)
     return ImaLog.from_ascii(data, banks=banks, extends=extends)
-
-
-_READERS: Mapping[str, Callable[[bytes], Sequence[FurtherRecord]]] = {"systemd": read_userspace_log, "ima": read_ima}
 
 
 def join_userspace(log: EventLog, userspace_log: str | None) -> JoinedLog:

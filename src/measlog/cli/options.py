@@ -20,7 +20,7 @@ USERSPACE_LOG = click.option(
 )
 
 IMA_LOG = click.option(
-    "--ima-log", type=FILE, metavar="FILE", help="IMA's log, binary or ascii, as it was when the quote was made."
+    "--ima-log", type=FILE, metavar="FILE", help="IMA's log, binary or ascii, of the boot that was quoted."
 )
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")

@@ -24,7 +24,7 @@ def parse_value(
 ) -> Any:
     """The value in ``data``, of at most ``size`` bytes and ``depth`` levels of objects and lists.
 
-    UTF-8, no key twice in an object, no number of more than 64 bits, no half of a character, and without ``fractions``
+    UTF-8, no key twice in an object, no integer with more digits than 64 bits need, no half of a character, and without ``fractions``
     nothing but integers. ``path`` and ``offset`` are those of ``data`` in what was handed over. Raises
     :class:`~measlog.errors.FormatError`, and its kind :class:`~measlog.errors.LimitExceededError` for what is too large.
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bootlog_evaluate", "bootlog_parse", "policy_is_valid", "policy_load"]
 
-_AGGREGATES = (dict.fromkeys(range(8)).keys(), dict.fromkeys(range(10)).keys())
+_AGGREGATES = (tuple(range(8)), tuple(range(10)))
 """Keylime knows two boot aggregates: of PCR 0 to 7, and of PCR 0 to 9."""
 _MOST_FINDINGS = 64
 _MOST_TEXT = 1024
@@ -171,7 +171,7 @@ def _boot_aggregates(log: EventLog) -> dict[str, list[str]]:
             found[name] = [
                 new(b"".join([values[pcr] for pcr in covered])).digest().hex()
                 for covered in _AGGREGATES
-                if values.keys() >= covered
+                if all(map(values.__contains__, covered))
             ]
     return found
 

@@ -280,15 +280,13 @@ _LOCATION = ("Internal", "External")
 _CONNECT = ("Direct", "Expanded")
 
 
-def _write_sas(fields: Fields) -> str | None:
+def _write_sas(fields: Fields) -> str:
     # DeviceTopology: bits 0-3 how much more is told, 4 SATA, 5 external, 6 expanded, 8-15 drive bay less one.
     topology = fields["device_topology"]
     head = f"0x{fields['sas_address'].hex().upper()},0x{fields['lun'].hex().upper()}"
     head += f",0x{fields['relative_target_port']:X}"
     if topology == 0:
         return f"SasEx({head},NoTopology,0,0,0)"
-    if topology & 0x0F not in {1, 2}:
-        return None
     words = f"{_SAS[topology >> 4 & 1]},{_LOCATION[topology >> 5 & 1]},{_CONNECT[topology >> 6 & 1]}"
     bay = f"0x{(topology >> 8) + 1:X}" if topology & 0x0F == 2 else "0"
     return f"SasEx({head},{words},{bay})"

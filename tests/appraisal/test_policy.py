@@ -179,6 +179,8 @@ def test_a_file_has_rules_for_arguments() -> None:
     assert load_arguments(alone.encode()) == ArgumentModel(rules=RULES)
     rules = [ArgumentRule(name="a"), ArgumentRule(name="b")]
     assert load_arguments(ORDERED.encode()) == ArgumentModel(rules=rules, ordered=True)
+    for text in (ORDERED.replace("true", "false"), ORDERED.replace("ordered = true\n", "")):
+        assert load_arguments(text.encode()) == ArgumentModel(rules=rules, ordered=False)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
-"""Run the tests on mutants that mutmut wrote, in the folder that it wrote them to. `.ci/mutation` calls this.
+"""Make mutants with mutmut, and run the tests on them. `.ci/mutation` calls this in a copy of the checkout.
 
-mutmut itself collects the tests anew for each mutant. Here they are collected once and run once without a mutant, which
-fills the caches of fixtures; each mutant is then a fork of that process. Tests that killed another mutant of the same
-function come first, then the quick ones.
+    python .ci/mutants.py make [PROCESSES]
+    python .ci/mutants.py test [NAME ...]
+
+mutmut's own runner collects the tests anew for each mutant. Here they are collected once, and the quick ones run once
+without a mutant, which fills the caches of fixtures; each mutant is then a fork of that process. Tests that killed other
+mutants of the same function, or else of the same module, come first, then the quick ones. Which test runs which function
+is learned when a test is new, and kept beside mutmut's verdicts.
 """
 
 from __future__ import annotations
@@ -17,24 +21,39 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import mutmut.__main__ as tool
 import pytest
+from _pytest.runner import runtestprotocol
+from mutmut.configuration import config
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.stats import load_stats, save_stats
-from mutmut.utils.file_utils import walk_mutatable_files
+from mutmut.utils.file_utils import copy_also_copy_files, copy_src_dir, setup_source_paths, walk_mutatable_files
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
 KILLED, SURVIVED, TIMEOUT, NO_TESTS = 1, 0, 36, 33
 _STATUS = {KILLED: "killed", SURVIVED: "survived", TIMEOUT: "timeout", NO_TESTS: "no tests"}
 
+Mutant = tuple[SourceFileMutationData, str]
 
-def chosen(names: Sequence[str]) -> list[tuple[SourceFileMutationData, str]]:
+
+def make(processes: int) -> None:
+    """Write the mutants of each file that changed; verdicts on functions that did not are kept."""
+    set_mutant_under_test("mutant_generation")
+    Path("mutants").mkdir(exist_ok=True)
+    copy_src_dir()
+    copy_also_copy_files()
+    setup_source_paths()
+    print(tool.create_mutants(processes))
+
+
+def chosen(names: Sequence[str]) -> list[Mutant]:
     """The mutants that no test killed yet and that match a name (* for any), in the order of the names.
 
     Without names, those that have no verdict.
     """
-    found = []
+    found: list[Mutant] = []
     for path in walk_mutatable_files():
         data = SourceFileMutationData(path=path)
         data.load()
@@ -43,19 +62,20 @@ def chosen(names: Sequence[str]) -> list[tuple[SourceFileMutationData, str]]:
     if not names:
         return [(data, mutant) for data, mutant in found if data.exit_code_by_key[mutant] is None]
     left = [(data, mutant) for data, mutant in found if data.exit_code_by_key[mutant] != KILLED]
-    return [one for name in names for one in left if fnmatch.fnmatch(one[1], name)]
+    return list(dict.fromkeys(one for name in names for one in left if fnmatch.fnmatch(one[1], name)))
 
 
 class Mutants:
-    """A pytest plugin that runs the collected tests once, and then those that concern a mutant, mutant by mutant."""
+    """A pytest plugin that runs, mutant by mutant, the collected tests that concern it."""
 
-    def __init__(self, mutants: list[tuple[SourceFileMutationData, str]], *, jobs: int, seconds: float) -> None:
+    def __init__(self, mutants: list[Mutant], *, jobs: int, seconds: float) -> None:
         self.mutants, self.jobs, self.seconds = mutants, jobs, seconds
         # By function, and by module.
         self.kills: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Take the place of pytest's own loop over the tests."""
         items = {item.nodeid.removeprefix("mutants/"): item for item in session.items}
         wanted = {mangled_name_from_mutant_name(name) for _data, name in self.mutants}
         self._learn(items)
@@ -71,7 +91,7 @@ class Mutants:
         # What is here now is never collected in a fork, whose pages stay shared.
         gc.collect()
         gc.freeze()
-        running: dict[int, tuple[SourceFileMutationData, str, int, list[str]]] = {}
+        running: dict[int, tuple[Mutant, int, list[str]]] = {}
         for data, mutant in self.mutants:
             function = mangled_name_from_mutant_name(mutant)
             kills, near = self.kills[function], self.kills[function.rpartition(".")[0]]
@@ -96,7 +116,7 @@ class Mutants:
                         os._exit(KILLED)
                 os._exit(SURVIVED)
             os.close(writing)
-            running[pid] = (data, mutant, reading, order)
+            running[pid] = ((data, mutant), reading, order)
         while running:
             self._wait(running)
         return True
@@ -121,9 +141,9 @@ class Mutants:
             save_stats()
             os.chdir("mutants")
 
-    def _wait(self, running: dict[int, tuple[SourceFileMutationData, str, int, list[str]]]) -> None:
+    def _wait(self, running: dict[int, tuple[Mutant, int, list[str]]]) -> None:
         pid, status = os.wait()
-        data, mutant, reading, order = running.pop(pid)
+        (data, mutant), reading, order = running.pop(pid)
         answer = os.read(reading, 4)
         os.close(reading)
         killer = order[int.from_bytes(answer, "big")] if answer else ""
@@ -143,33 +163,30 @@ class Mutants:
 def _passes(item: pytest.Item) -> bool:
     """Run one test; whether it and what it needs passed."""
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = _runner(item)
-    return all(report.passed or report.skipped for report in reports)
+    return all(report.passed or report.skipped for report in runtestprotocol(item, log=False, nextitem=None))
 
 
-def _runner(item: pytest.Item) -> list[pytest.TestReport]:
-    from _pytest.runner import runtestprotocol  # noqa: PLC0415 - pytest names no public way to run one test
-
-    return runtestprotocol(item, log=False, nextitem=None)
-
-
-def main() -> int:
-    """Take names of mutants as arguments; $MEASLOG_MUTATION_JOBS and $MEASLOG_MUTATION_SECONDS from the environment."""
+def test(names: Sequence[str]) -> int:
+    """Run the tests on the mutants of these names."""
     load_stats()
-    mutants = list(chosen(sys.argv[1:]))
-    # `mutmut` saves a file's verdicts at once: all mutants of one file share what is kept of it.
+    mutants = chosen(names)
     print(len(mutants), "mutants")
     plugin = Mutants(
         mutants,
         jobs=int(os.environ.get("MEASLOG_MUTATION_JOBS", "1")),
         seconds=float(os.environ.get("MEASLOG_MUTATION_SECONDS", "10")),
     )
+    selection = config().pytest_add_cli_args_test_selection
     os.chdir("mutants")
     sys.path.insert(0, str(Path("src").resolve()))
     set_mutant_under_test("")
     arguments = ["--rootdir=.", "--tb=line", "-q", "-p", "no:cacheprovider", "--assert=plain"]
-    return int(pytest.main([*arguments, "tests/appraisal", "tests/evidence", "tests/replay", "tests/attacks", "tests/log"], plugins=[plugin]))
+    return int(pytest.main([*arguments, *selection], plugins=[plugin]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command, *words = sys.argv[1:]
+    if command == "make":
+        make(int(words[0]) if words else 1)
+    else:
+        sys.exit(test(words))

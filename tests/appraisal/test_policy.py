@@ -179,6 +179,8 @@ def test_a_file_has_rules_for_arguments() -> None:
     assert load_arguments(alone.encode()) == ArgumentModel(rules=RULES)
     rules = [ArgumentRule(name="a"), ArgumentRule(name="b")]
     assert load_arguments(ORDERED.encode()) == ArgumentModel(rules=rules, ordered=True)
+    for text in (ORDERED.replace("true", "false"), ORDERED.replace("ordered = true\n", "")):
+        assert load_arguments(text.encode()) == ArgumentModel(rules=rules, ordered=False)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,8 @@ def test_a_file_composes_rules() -> None:
     policy = load_policy(COMPOSED.encode())
     rules = AllOf((Separators(), AnyOf((SecureBoot(enabled=True), SecureBoot(enabled=False)))))
     assert policy == Policy(name="composed", rule=rules, required={7})
+    rules = AllOf((Separators(), AllOf((SecureBoot(enabled=True), SecureBoot(enabled=False)))))
+    assert load_policy(COMPOSED.replace("any-of", "all-of").encode()).rule == rules
 
 
 @pytest.mark.parametrize(
@@ -415,6 +419,10 @@ def test_a_kind_that_is_no_text() -> None:
         load_policy(text.encode())
     with pytest.raises(PolicyError, match=r"^line 3: there is no policy 3; there is flatcar$"):
         load_policy(b'format = "measlog.policy/1"\nname = "x"\nuse = 3\n')
+    with pytest.raises(PolicyError, match=r"^line 3: there is no policy \['flatcar'\]; there is flatcar$"):
+        load_policy(b'format = "measlog.policy/1"\nname = "x"\nuse = ["flatcar"]\n')
+    with pytest.raises(PolicyError, match=r"^there is no rule None; there are all-of, "):
+        load_policy(b'format = "measlog.policy/1"\nname = "x"\nrequired = [5]\n[[rule]]\nx = 1\n')
 
 
 def test_the_name_of_a_policy() -> None:
@@ -442,14 +450,13 @@ def test_parameters_of_single_rules_are_none_of_the_published_policy(key: str) -
 
 @pytest.mark.parametrize(("depth", "fits"), [(7, True), (8, True), (9, False)])
 def test_rules_are_nested_eight_deep(depth: int, fits: bool) -> None:
-    rule = "{kind = 'separators'}"
-    for _ in range(depth):
-        rule = f"{{kind = 'all-of', rules = [{rule}]}}"
-    text = f'format = "measlog.policy/1"\nname = "x"\nrequired = [5]\nrule = [{rule}]\n'.encode()
+    tables = "".join(f"[[rule{'.rules' * i}]]\nkind = 'all-of'\n" for i in range(depth))
+    text = f"""format = "measlog.policy/1"\nname = "x"\nrequired = [5]
+{tables}[[rule{".rules" * depth}]]\nkind = 'separators'\n""".encode()
     if fits:
         assert [type(r) for r in leaves(load_policy(text).rule)] == [Separators]
     else:
-        with pytest.raises(PolicyError, match=r"^rules are nested more than 8 deep$"):
+        with pytest.raises(PolicyError, match=r"^line 6: rules are nested more than 8 deep$"):
             load_policy(text)
 
 

@@ -12,7 +12,7 @@ import pytest
 from fixtures.attacks.forge import ForgedEvent
 from measlog.appraisal import Policy
 from measlog.appraisal.rules.secure_boot import SecureBoot
-from tests.appraisal.machine import Change, appraise, codes, good_log, lines, where
+from tests.appraisal.machine import Change, appraise, codes, compared, good_log, lines, where
 
 CONFIG = 0x80000001
 AUTHORITY = 0x800000E0
@@ -102,6 +102,24 @@ def test_the_good_boot_had_secure_boot_on() -> None:
     assert result.status == "affirming"
     explained = {i for c in result.checked for i in c.events}
     assert explained == {i + 1 for i, e in enumerate(good_log().events) if e.pcr == 7}
+
+
+def test_what_secure_boot_was_compared_with() -> None:
+    events = ",".join(str(i + 1) for i, e in enumerate(good_log().events) if e.pcr == 7)
+    assert compared(appraise(ON)) == [f"secure-boot PCR 7 events {events}: UEFI variables by GUID and name"]
+    # PCR 7 alone decides whether there is something to look at.
+    bare = Policy(name="bare", rule=SecureBoot(), required=())
+    for quoted in ((7,), (4, 7)):
+        assert len(compared(appraise(bare, quoted=quoted))) == 1
+    for quoted in ((8,), (6, 8)):
+        result = appraise(bare, quoted=quoted)
+        assert (compared(result), lines(result)) == (
+            [],
+            ["error register.not-quoted PCR 7: the quote does not cover PCR 7"],
+        )
+        assert {n.reason for n in result.not_covered} == {"no rule of the policy speaks of it"}
+    refused = appraise(ON, swap("SecureBoot", config("SecureBoot", b"\0")))
+    assert (compared(refused), refused.quirks) == ([], ())
 
 
 def test_a_policy_for_off_refuses_on() -> None:

@@ -120,11 +120,11 @@ class Verifier:
         named = {n.pcr for n in report.not_covered}
         for pcr in case.registers:
             if pcr not in report.covered and pcr not in named:
-                report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "no rule of the policy speaks of it", pcr=pcr)
+                report.skip(_name(pcr), "no rule of the policy speaks of it", pcr=pcr)
         # 6. Values that no event explains are not a boot's; a policy may know better (A26).
         for pcr in evidence.unexplained:
             if pcr not in report.covered:
-                report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "its value does not follow from the log", pcr=pcr)
+                report.skip(_name(pcr), "its value does not follow from the log", pcr=pcr)
         return report
 
     def _in_force(self, now: datetime | None, report: Report) -> tuple[ReferenceManifest, ...]:
@@ -139,3 +139,7 @@ class Verifier:
                     severity="info" if left else "error",
                 )
         return left
+
+
+def _name(pcr: int) -> str:
+    return PCR_NAMES.get(pcr, f"PCR {pcr}")

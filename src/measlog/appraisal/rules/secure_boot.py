@@ -68,7 +68,7 @@ class SecureBoot:
         found = Report()
         self._judge(case, state, found)
         if not found.failed:
-            found.quirks |= state.quirks
+            found.quirks = state.quirks
             found.check(self.code, "UEFI variables by GUID and name", pcr=7, events=state.explained)
         report.absorb(found)
 

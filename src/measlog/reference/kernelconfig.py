@@ -82,9 +82,9 @@ class _UnreadError(Exception):
 def read_built_in(data: bytes | memoryview, arch: str, *, limits: Limits = DEFAULT_LIMITS) -> BuiltInCommandLine:
     """The built-in command line of the kernel image ``data`` for ``arch`` (``amd64``, ``arm64``).
 
-    A kernel without a configuration, or in a form that is not read, is no error: see
-    :attr:`BuiltInCommandLine.unread`. Raises FormatError where the file's header lies about the kernel in it, and where
-    what is packed is damaged; LimitExceededError where it unpacks to more than ``limits.kernel_size``.
+    A kernel without a configuration, or in a form that is not read, is no error: ``unread`` says why. Raises FormatError
+    where the file's header lies about the kernel in it, and where what is packed is damaged; LimitExceededError where it
+    unpacks to more than ``limits.kernel_size``.
     """
     payload = KernelPayload.find(data)
     if payload is None:

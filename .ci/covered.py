@@ -1,4 +1,4 @@
-"""Judge the coverage that a run of the tests wrote as JSON: 93 % of all branches, and every one of the parts that judge."""
+"""Judge the coverage that a run of the tests wrote as JSON: 95 % of all branches, and every one of the parts that judge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-LEAST = 93.0
+LEAST = 95.0
 WHOLE = ("evidence", "replay", "appraisal")
 
 

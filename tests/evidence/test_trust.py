@@ -33,7 +33,7 @@ EK_ROOT = (FIXTURES / "lab" / "keys" / "ek-ca.crt").read_bytes()
 CAPTURE = FIXTURES / "flatcar-lab-good"
 EK_USAGE = x509.ObjectIdentifier("2.23.133.8.1")
 AK_USAGE = x509.ObjectIdentifier("2.23.133.8.3")
-NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 Key = ec.EllipticCurvePrivateKey
 
 

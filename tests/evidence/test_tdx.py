@@ -355,7 +355,7 @@ def test_proof_is_not_made_by_hand() -> None:
         VerifiedTdxEvidence(quote=verified, replayed=evidence.replayed)
     for proof in (verified, evidence):
         name = type(proof).__name__
-        with pytest.raises(TypeError, match=f"^{name} is not pickled: send the quote, and verify again$"):
+        with pytest.raises(TypeError, match=f"^{name} is not pickled: send what it was made from, and verify again$"):
             pickle.dumps(proof)
         with pytest.raises(TypeError, match=f"^{name} has no subclasses: they would be proofs of nothing$"):
             type("Fake", (type(proof),), {})

@@ -128,9 +128,9 @@ def test_what_refusals_say(refused: Callable[[], object], check: str, sentence: 
 @pytest.mark.parametrize(
     ("unreadable", "path", "clause", "start"),
     [
-        (lambda: chained(chain=b"?"), "certificates", "RFC 5280", "certificates: the certificate chain of the AK cannot"),
-        (lambda: chained(roots=b"?"), "certificates", "RFC 5280", "certificates: the roots cannot be read: "),
-        (lambda: make(ek_chain=b"?"), "certificates", "RFC 5280", "certificates: the certificate chain of the EK cannot"),
+        (lambda: chained(chain=b"?"), "certificates", "RFC 7468, 5", "certificates: the certificate chain of the AK cannot"),
+        (lambda: chained(roots=b"?"), "certificates", "RFC 7468, 5", "certificates: the roots cannot be read: "),
+        (lambda: make(ek_chain=b"?"), "certificates", "RFC 7468, 5", "certificates: the certificate chain of the EK cannot"),
         (lambda: make(ak=(CAPTURE / "ak.pub").read_bytes()), "ak", None,
          "ak: a challenge needs the TPM2B_PUBLIC of the AK, not its bare key"),
         (lambda: make(ek=(CAPTURE / "ek.pub").read_bytes()), "ek", None,

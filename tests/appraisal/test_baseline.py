@@ -99,6 +99,14 @@ def test_a_key_added_to_db_is_not_as_observed() -> None:
         ]
 
 
+def test_without_a_separator_all_of_pcr_7_would_be_keys() -> None:
+    """A6: what is compared ends nowhere, and differs where the known-good machine's keys end."""
+    open_ended = appraise(KEYS, [baseline()], lambda events: (e for e in events if (e.pcr, e.type) != (7, 4)))
+    authority = next(i + 1 for i, e in enumerate(good_log().events) if e.pcr == 7 and e.type == 0x800000E0)
+    said = f"PCR 7 event {authority - 1}: the Secure Boot keys are not as on any known-good machine"
+    assert f"error platform.differs {said}" in lines(open_ended)
+
+
 def test_what_varies_between_samples_is_shown() -> None:
     """Two machines with other boot options: what is allowed by both is for a person to see."""
     log = good_log()

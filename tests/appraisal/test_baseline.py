@@ -91,7 +91,8 @@ def test_a_key_added_to_db_is_not_as_observed() -> None:
     longer = ml.Baseline(bank="sha256", samples=1, histories={7: ((*baseline().histories[7][0], b"\1" * 32),)})
     assert lines(appraise(KEYS, [longer])) == [said.format("")]
     foreign = ml.Baseline(bank="sha384", samples=1, histories=baseline().histories)
-    for baselines in ([], [foreign]):
+    keyless = ml.Baseline(bank="sha256", samples=1, histories={6: baseline().histories[6]})
+    for baselines in ([], [foreign], [keyless]):
         without = ml.Verifier([], policy=KEYS, baselines=baselines).appraise(machine(more))
         assert passed_over(without)[:2] == [
             "image signatures PCR 7: no manifest says who signed each of the images that were started",

@@ -6,7 +6,8 @@
 mutmut's own runner collects the tests anew for each mutant. Here they are collected once, and the quick ones run once
 without a mutant, which fills the caches of fixtures; each mutant is then a fork of that process. Tests that killed other
 mutants of the same function, or else of the same module, come first, then the quick ones. Which test runs which function
-is learned when a test is new, and kept beside mutmut's verdicts.
+is learned when a test is new, and kept beside mutmut's verdicts. $MEASLOG_MUTATION_TESTS names other files of tests than
+mutmut's configuration: what kills a mutant need not be all that runs it.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def test(names: Sequence[str]) -> int:
         jobs=int(os.environ.get("MEASLOG_MUTATION_JOBS", "1")),
         seconds=float(os.environ.get("MEASLOG_MUTATION_SECONDS", "10")),
     )
-    selection = config().pytest_add_cli_args_test_selection
+    selection = os.environ.get("MEASLOG_MUTATION_TESTS", "").split() or config().pytest_add_cli_args_test_selection
     os.chdir("mutants")
     sys.path.insert(0, str(Path("src").resolve()))
     set_mutant_under_test("")

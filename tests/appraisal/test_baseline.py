@@ -91,12 +91,21 @@ def test_a_key_added_to_db_is_not_as_observed() -> None:
     longer = ml.Baseline(bank="sha256", samples=1, histories={7: ((*baseline().histories[7][0], b"\1" * 32),)})
     assert lines(appraise(KEYS, [longer])) == [said.format("")]
     foreign = ml.Baseline(bank="sha384", samples=1, histories=baseline().histories)
-    for baselines in ([], [foreign]):
+    keyless = ml.Baseline(bank="sha256", samples=1, histories={6: baseline().histories[6]})
+    for baselines in ([], [foreign], [keyless]):
         without = ml.Verifier([], policy=KEYS, baselines=baselines).appraise(machine(more))
         assert passed_over(without)[:2] == [
             "image signatures PCR 7: no manifest says who signed each of the images that were started",
             "secure-boot-keys PCR 7: PK, KEK, db and dbx are the platform's, and no baseline was given",
         ]
+
+
+def test_without_a_separator_all_of_pcr_7_would_be_keys() -> None:
+    """A6: what is compared ends nowhere, and differs where the known-good machine's keys end."""
+    open_ended = appraise(KEYS, [baseline()], lambda events: (e for e in events if (e.pcr, e.type) != (7, 4)))
+    authority = next(i + 1 for i, e in enumerate(good_log().events) if e.pcr == 7 and e.type == 0x800000E0)
+    said = f"PCR 7 event {authority - 1}: the Secure Boot keys are not as on any known-good machine"
+    assert f"error platform.differs {said}" in lines(open_ended)
 
 
 def test_what_varies_between_samples_is_shown() -> None:

@@ -426,6 +426,12 @@ def events_of(changes: Iterable[Change]) -> tuple[ForgedEvent, ...]:
     return events
 
 
+def named(*changes: Change) -> list[bytes | str | None]:
+    """The arguments that are said not to follow from the configuration."""
+    result = appraise(paths(), lambda _: events_of(changes), manifests=[lab_manifest(GOOD)])
+    return [f.observed for f in result.findings if f.code == "kernel.argument"]
+
+
 def test_a_command_line_is_the_event_that_says_so() -> None:
     """GRUB's own record of it goes before its command; where both are wrong, the record is spoken of."""
     wrong = LINE + b" evil=1"
@@ -433,19 +439,17 @@ def test_a_command_line_is_the_event_that_says_so() -> None:
         line(wrong),
         at(62, command(b"linux " + wrong.replace(b"evil=1", b"evil=2"))),
     )
-    named = lambda result: [f.observed for f in result.findings if f.code == "kernel.argument"]  # noqa: E731
-    manifests = [lab_manifest(GOOD)]
-    assert named(appraise(paths(), lambda _: events_of(both), manifests=manifests)) == ["evil=1"]
+    assert named(*both) == ["evil=1"]
     # Without the record the command counts, and one whose digest is of something else does not.
     alone = (at(COMMAND_LINE), *both[1:])
-    assert named(appraise(paths(), lambda _: events_of(alone), manifests=manifests)) == ["evil=2"]
+    assert named(*alone) == ["evil=2"]
     lie = (at(COMMAND_LINE, saying(b"kernel_cmdline: " + wrong + b"\0"), same), at(FOURTH, same, command(b"x")))
-    assert named(appraise(paths(), lambda _: events_of(lie), manifests=manifests)) == []
+    assert named(*lie) == []
     efi = (at(COMMAND_LINE), at(62, command(b"linuxefi " + wrong)))
-    assert named(appraise(paths(), lambda _: events_of(efi), manifests=manifests)) == ["evil=1"]
+    assert named(*efi) == ["evil=1"]
     for other in (b"linux", b"linux16 " + wrong, b"initrd " + wrong):
         change = (at(COMMAND_LINE), at(62, command(other)))
-        assert named(appraise(paths(), lambda _, c=change: events_of(c), manifests=manifests)) == []
+        assert named(*change) == []
 
 
 def test_arguments_that_the_policy_allows_are_not_named() -> None:
@@ -453,7 +457,7 @@ def test_arguments_that_the_policy_allows_are_not_named() -> None:
     manifests = [lab_manifest(GOOD)]
     change = line(LINE + b" quiet evil=1 evil=1")
     result = appraise(paths(allowed_arguments=("quiet",)), change, manifests=manifests)
-    named = [f.observed for f in result.findings if f.code == "kernel.argument"]
+    observed = [f.observed for f in result.findings if f.code == "kernel.argument"]
     # A finding that says the same is said once.
-    assert named == ["evil=1"]
+    assert observed == ["evil=1"]
     assert result.status == "contraindicated"

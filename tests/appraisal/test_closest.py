@@ -54,6 +54,7 @@ def test_the_boot_that_shares_most() -> None:
         assert closest(measured, one, two) == closest(measured, two, one) == "two"
         assert closest(measured, boot("more", **{pcr: "abcxyz"}), boot("less", **{pcr: "ab"})) == "less"
         assert closest(measured, boot("less", **{pcr: "a"}), boot("more", **{pcr: "abcx"})) == "more"
+        assert closest(measured, boot("long", **{pcr: "abxy"}), boot("short", **{pcr: "a"})) == "short"
     # Other registers say nothing, and what was measured once is shared once.
     assert closest(log(_5="abc"), boot("one"), boot("two", _5="abc")) == "one"
     assert closest(log(_8="a"), boot("one", _8="aaaa"), boot("two", _8="ab")) == "two"

@@ -93,7 +93,7 @@ LIE = where(is_command, lambda e: (replace(e, data=b"grub_cmd: something friendl
         ),
         pytest.param(
             SoundLog(),
-            where(is_command, lambda e: (replace(e, digests=dict(reversed(e.digests.items()))),)),
+            where(is_command, lambda e: (replace(e, digests=dict(reversed(list(e.digests.items())))),)),
             f"info event.digest-order event {COMMAND}: the digests are not in the order of the Spec ID event",
             id="digests in another order",
         ),

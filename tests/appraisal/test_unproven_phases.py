@@ -11,7 +11,7 @@ from measlog.appraisal.rules.unified import UnifiedBoot
 from measlog.reference.manifest import ReferenceManifest
 from tests.appraisal.machine import codes
 from tests.appraisal.test_captures import lab_manifest
-from tests.appraisal.test_unified import (
+from tests.appraisal.unified import (
     EV_IPL,
     QUOTED,
     Change,

@@ -22,7 +22,7 @@ def log(**registers: str) -> ml.EventLog:
 
 
 def boot(
-    name: str, *, banks: tuple[str, ...] = ("sha1", "sha256"), unknown: tuple[int, ...] = (), **registers: str
+    name: str, banks: tuple[str, ...] = ("sha1", "sha256"), unknown: tuple[int, ...] = (), **registers: str
 ) -> PredictedBoot:
     events = [
         PredictedEvent(
@@ -41,6 +41,11 @@ def boot(
     )  # fmt: skip
 
 
+def one(name: str, pcr: str, texts: str) -> PredictedBoot:
+    """A boot of one register."""
+    return boot(name, ("sha1", "sha256"), (), **{pcr: texts})
+
+
 def closest(measured: ml.EventLog, *boots: PredictedBoot, bank: str = "sha256") -> str | None:
     found = closest_boot(measured, boots, bank=bank)
     return None if found is None else found.name
@@ -50,11 +55,11 @@ def test_the_boot_that_shares_most() -> None:
     """Two for each event that is shared, one off for each that is expected."""
     for pcr in ("_4", "_8", "_9", "_14"):
         measured = log(**{pcr: "abc"})
-        one, two = boot("one", **{pcr: "abx"}), boot("two", **{pcr: "abc"})
-        assert closest(measured, one, two) == closest(measured, two, one) == "two"
-        assert closest(measured, boot("more", **{pcr: "abcxyz"}), boot("less", **{pcr: "ab"})) == "less"
-        assert closest(measured, boot("less", **{pcr: "a"}), boot("more", **{pcr: "abcx"})) == "more"
-        assert closest(measured, boot("long", **{pcr: "abxy"}), boot("short", **{pcr: "a"})) == "short"
+        first, second = one("one", pcr, "abx"), one("two", pcr, "abc")
+        assert closest(measured, first, second) == closest(measured, second, first) == "two"
+        assert closest(measured, one("more", pcr, "abcxyz"), one("less", pcr, "ab")) == "less"
+        assert closest(measured, one("less", pcr, "a"), one("more", pcr, "abcx")) == "more"
+        assert closest(measured, one("long", pcr, "abxy"), one("short", pcr, "a")) == "short"
     # Other registers say nothing, and what was measured once is shared once.
     assert closest(log(_5="abc"), boot("one"), boot("two", _5="abc")) == "one"
     assert closest(log(_8="a"), boot("one", _8="aaaa"), boot("two", _8="ab")) == "two"

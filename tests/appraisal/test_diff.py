@@ -117,7 +117,10 @@ def told(*texts: str, pcr: int = 8, kind: int = 0xD) -> ml.EventLog:
 
 
 def rows(left: ml.EventLog, right: ml.EventLog) -> list[tuple[str, str | None, str | None]]:
-    return [(r.kind, r.left and r.left.text, r.right and r.right.text) for r in diff(left, right).rows]
+    return [
+        (r.kind, None if r.left is None else r.left.text, None if r.right is None else r.right.text)
+        for r in diff(left, right).rows
+    ]
 
 
 @pytest.mark.parametrize(

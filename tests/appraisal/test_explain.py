@@ -306,11 +306,12 @@ def test_exit_events_that_reached_the_register_alone(missing: tuple[bytes, ...],
 
 def test_a_bank_that_is_not_there_is_named() -> None:
     log = ml.EventLog.from_bytes(good_log().put_together())
-    for explain in (lambda: explain_replay(log, {}, bank="sha512"), lambda: explain_boot(log, [], bank="sha512")):
-        with pytest.raises(
-            EvidenceError, match=r"^the log has no sha512 digests, it has sha1, sha256, sha384$"
-        ) as caught:
-            explain()
-        assert caught.value.check == "bank-missing"
+    said = r"^the log has no sha512 digests, it has sha1, sha256, sha384$"
+    with pytest.raises(EvidenceError, match=said) as caught:
+        explain_replay(log, {}, bank="sha512")
+    assert caught.value.check == "bank-missing"
+    with pytest.raises(EvidenceError, match=said) as caught:
+        explain_boot(log, [], bank="sha512")
+    assert caught.value.check == "bank-missing"
     with pytest.raises(UnsupportedError, match=r"no manifest describes a boot by GRUB, so there is nothing to compare"):
         explain_boot(log, [])

@@ -93,11 +93,11 @@ def test_what_each_rule_looks_at() -> None:
     )
     assert found is not None
     assert found.telling[5] == separators | digests(*EXITS)
-    assert (found.whole, found.hashed) == ({4, 8, 9, 14}, {3})
+    assert (set(found.whole), set(found.hashed)) == ({4, 8, 9, 14}, {3})
     assert not set(found.telling) & found.whole
     found = footprint(ml.Verifier([], policy=policy(SecureBoot(), HashedData((1,)), HashedData((2,)))), "sha256")
     assert found is not None
-    assert (found.whole, found.hashed) == ({4, 7}, {1, 2})
+    assert (set(found.whole), set(found.hashed)) == ({4, 7}, {1, 2})
 
 
 def test_what_a_baseline_tells() -> None:
@@ -125,7 +125,7 @@ def test_what_an_event_contributes() -> None:
     assert mark.rest(table) == (None, "matches", (), ())
     # Registers whose data need not fit say nothing of it; banks that are empty, or that tell another story, are named.
     assert mark.rest(by[3, 4]) == ((separator.digests["sha256"], separator.raw), None, (), ())
-    assert mark.rest(firmware)[:2] == (None, None)
+    assert mark.rest(firmware) == (None, None, (), ())
     apart = evolve(table, digests={**table.digests, "sha1": b"\1" * 20, "sha384": bytes(48)})
     assert mark.rest(apart) == (None, "matches", ("sha1", "sha384"), ("sha384",))
     other = evolve(table, digests={**table.digests, "sha256": b"\1" * 32})

@@ -562,9 +562,10 @@ def test_what_is_refused_of_a_policy_is_said() -> None:
             AllOf((rule,))  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match=r"^a policy without rules would accept everything$"):
         AllOf(())
-    for required in ([24], [-1], ["4"]):
+    numbers: list[Any] = [24, -1, "4"]
+    for number in numbers:
         with pytest.raises(PolicyError, match=r"^a policy requires PCR 0 to 23$"):
-            Policy(name="p", rule=Separators(), required=required)
+            Policy(name="p", rule=Separators(), required=[number])
     assert Policy(name="p", rule=Separators(), required=[0, 15]).quoted == (*range(8), 15)
     assert Policy(name="p", rule=HandOver(), required=[0]).quoted == (0, 5)
     with pytest.raises(PolicyError, match=r"^PCR 16 can be reset while .* runs: it is no evidence of a boot \(A23\)$"):

@@ -23,6 +23,8 @@ from tests.flatcar.images import tool
 pytestmark = pytest.mark.slow
 SECTORS = {1: (2048, 32768), 3: (34816, 10240)}
 END = b"END-OF-THE-SCRIPT"
+PROMPT = b"grub>"
+"""Where GRUB waits for commands: it gave the script up, or it ended in an unfinished one."""
 START = b"insmod part_gpt\ninsmod fat\ninsmod ext2\nset root=hd0,gpt1\n"
 TAR = b"insmod loopback\ninsmod tar\nloopback tar /tar\n"
 
@@ -77,7 +79,7 @@ def said(folder: Path, script: bytes, *, menu: bool = False) -> list[str]:
     os.close(theirs)
     printed, latest = b"", time.monotonic() + 60
     try:
-        while time.monotonic() < latest and END not in printed:
+        while time.monotonic() < latest and END not in printed and PROMPT not in printed:
             if select.select([ours], [], [], 0.3)[0]:
                 printed += os.read(ours, 1 << 16)
             else:

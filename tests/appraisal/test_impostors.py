@@ -400,6 +400,17 @@ def test_an_authority_is_named_once() -> None:
     # What verified shim may verify what shim starts.
     both_by_one = signed(kernel=(itself(authorities()[0]),))
     assert codes(appraise(ON, in_place_of_the_second(second, first), manifests=[both_by_one])) == set()
+    # But not more of them than there are images behind it; one verified something, whatever is measured of it.
+    digests = list(dict.fromkeys(e.digests[SHA256] for e in good_log().events if e.type == 0x80000003))
+    for left, refused in ((3, set()), (2, {"secureboot.authority-order"}), (1, {"secureboot.authority-order"})):
+        started = set(digests[:left])
+        fewer = both(
+            in_place_of_the_second(second, first),
+            lambda events, of=started: (e for e in events if e.type != 0x80000003 or e.digests[SHA256] in of),
+        )
+        assert codes(appraise(ON, fewer)) == refused
+    one = both(in_place_of_the_second(second), lambda events: (e for e in events if e.type != 0x80000003))
+    assert "secureboot.authority-order" not in codes(appraise(ON, one))
     three = appraise(ON, in_place_of_the_second(second, first, event(AUTHORITY, b"?")))
     assert three.status == "contraindicated"
 

@@ -389,6 +389,30 @@ def test_shims_own_certificate_is_the_one_that_the_manifest_knows(name: str) -> 
     assert "secureboot.authority" in codes(appraise(ON, in_place_of_the_second(other_name), manifests=[vendors(own)]))
 
 
+def only_images(digests: Sequence[bytes]) -> Change:
+    return lambda events: (e for e in events if e.type != 0x80000003 or e.digests[SHA256] in digests)
+
+
+def test_a_shim_that_knows_sbat_says_so_whatever_the_state() -> None:
+    """A31: with Secure Boot off as well; one that does not, or is not known, says what it says."""
+    off = Policy(name="off", rule=SecureBoot(enabled=False), required={7})
+
+    def silent(events: tuple[ForgedEvent, ...]) -> list[ForgedEvent]:
+        return [e for e in swap("SecureBoot", config("SecureBoot", b"\0"))(events) if e.type != AUTHORITY]
+
+    lab = lab_manifest(GOOD)
+    assert component(lab, "shim").sbat
+    assert component(lab, "grub").sbat
+    older = attrs.evolve(
+        lab,
+        components=tuple(attrs.evolve(c, sbat=()) if c.role == "shim" else c for c in lab.components),
+        boot_paths=(),
+    )
+    assert codes(appraise(off, silent, manifests=[lab])) == {"secureboot.authority-order"}
+    assert codes(appraise(off, silent, manifests=[older])) == set()
+    assert codes(appraise(off, silent)) == set()
+
+
 def test_an_authority_is_named_once() -> None:
     """Shim measures an authority when it first verifies an image by it."""
     second = [e for e in good_log().events if is_named(e, "db", AUTHORITY)][1]
@@ -403,13 +427,9 @@ def test_an_authority_is_named_once() -> None:
     # But not more of them than there are images behind it; one verified something, whatever is measured of it.
     digests = list(dict.fromkeys(e.digests[SHA256] for e in good_log().events if e.type == 0x80000003))
     for left, refused in ((3, set()), (2, {"secureboot.authority-order"}), (1, {"secureboot.authority-order"})):
-        started = set(digests[:left])
-        fewer = both(
-            in_place_of_the_second(second, first),
-            lambda events, of=started: (e for e in events if e.type != 0x80000003 or e.digests[SHA256] in of),
-        )
+        fewer = both(in_place_of_the_second(second, first), only_images(digests[:left]))
         assert codes(appraise(ON, fewer)) == refused
-    one = both(in_place_of_the_second(second), lambda events: (e for e in events if e.type != 0x80000003))
+    one = both(in_place_of_the_second(second), only_images([]))
     assert "secureboot.authority-order" not in codes(appraise(ON, one))
     three = appraise(ON, in_place_of_the_second(second, first, event(AUTHORITY, b"?")))
     assert three.status == "contraindicated"

@@ -412,6 +412,12 @@ def test_a_shim_that_knows_sbat_says_so_whatever_the_state() -> None:
     assert codes(appraise(off, silent, manifests=[older])) == set()
     assert codes(appraise(off, silent)) == set()
 
+    def level(events: tuple[ForgedEvent, ...]) -> list[ForgedEvent]:
+        kept = original("SbatLevel", AUTHORITY)
+        return [e for e in swap("SecureBoot", config("SecureBoot", b"\0"))(events) if e.type != AUTHORITY or e == kept]
+
+    assert codes(appraise(off, level, manifests=[lab])) == codes(appraise(off, level)) == set()
+
 
 def test_an_authority_is_named_once() -> None:
     """Shim measures an authority when it first verifies an image by it."""

@@ -439,6 +439,8 @@ def test_an_authority_is_named_once() -> None:
     assert "secureboot.authority-order" not in codes(appraise(ON, one))
     three = appraise(ON, in_place_of_the_second(second, first, event(AUTHORITY, b"?")))
     assert three.status == "contraindicated"
+    said = f"error secureboot.undecodable PCR 7 event {place + 2}: the event holds no UEFI_VARIABLE_DATA"
+    assert said in lines(three)
 
 
 def test_a_key_of_the_owner_is_admitted_by_name() -> None:

@@ -217,6 +217,7 @@ def test_what_is_learned() -> None:
     assert learned.histories[2] == tuple(sorted([plain[2], other]))
     assert len(learned.histories[7][0]) == 5
     assert list(learned.histories) == [0, 1, 2, 3, 5, 6, 7]
+    assert list(ml.Baseline.learn([machine(log, quoted=(2, 6))]).histories) == [2, 6]
     # A register without events has no history to compare with.
     bare = ml.Baseline.learn([machine(log.with_events(e for e in log.events if e.pcr != 6))])
     assert 6 not in bare.histories

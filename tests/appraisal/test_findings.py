@@ -265,6 +265,8 @@ def test_what_a_platform_was_compared_with() -> None:
         f"{of[2]} 2 known-good machines",
         f"{of[6]} 2 known-good machines",
     ]
+    # What was compared is covered.
+    assert lines(judged(only(Platform((2,)), (2,)), baseline())) == []
     # A register that the quote leaves out is neither compared nor excused by the rule.
     unquoted = judged(policy, baseline(), quoted=(2,))
     assert compared(unquoted) == [f"{of[2]} 1 known-good machine"]

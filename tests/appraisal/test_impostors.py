@@ -389,6 +389,36 @@ def test_shims_own_certificate_is_the_one_that_the_manifest_knows(name: str) -> 
     assert "secureboot.authority" in codes(appraise(ON, in_place_of_the_second(other_name), manifests=[vendors(own)]))
 
 
+def only_images(digests: Sequence[bytes]) -> Change:
+    return lambda events: (e for e in events if e.type != 0x80000003 or e.digests[SHA256] in digests)
+
+
+def test_a_shim_that_knows_sbat_says_so_whatever_the_state() -> None:
+    """A31: with Secure Boot off as well; one that does not, or is not known, says what it says."""
+    off = Policy(name="off", rule=SecureBoot(enabled=False), required={7})
+
+    def silent(events: tuple[ForgedEvent, ...]) -> list[ForgedEvent]:
+        return [e for e in swap("SecureBoot", config("SecureBoot", b"\0"))(events) if e.type != AUTHORITY]
+
+    lab = lab_manifest(GOOD)
+    assert component(lab, "shim").sbat
+    assert component(lab, "grub").sbat
+    older = attrs.evolve(
+        lab,
+        components=tuple(attrs.evolve(c, sbat=()) if c.role == "shim" else c for c in lab.components),
+        boot_paths=(),
+    )
+    assert codes(appraise(off, silent, manifests=[lab])) == {"secureboot.authority-order"}
+    assert codes(appraise(off, silent, manifests=[older])) == set()
+    assert codes(appraise(off, silent)) == set()
+
+    def level(events: tuple[ForgedEvent, ...]) -> list[ForgedEvent]:
+        kept = original("SbatLevel", AUTHORITY)
+        return [e for e in swap("SecureBoot", config("SecureBoot", b"\0"))(events) if e.type != AUTHORITY or e == kept]
+
+    assert codes(appraise(off, level, manifests=[lab])) == codes(appraise(off, level)) == set()
+
+
 def test_an_authority_is_named_once() -> None:
     """Shim measures an authority when it first verifies an image by it."""
     second = [e for e in good_log().events if is_named(e, "db", AUTHORITY)][1]
@@ -400,8 +430,17 @@ def test_an_authority_is_named_once() -> None:
     # What verified shim may verify what shim starts.
     both_by_one = signed(kernel=(itself(authorities()[0]),))
     assert codes(appraise(ON, in_place_of_the_second(second, first), manifests=[both_by_one])) == set()
+    # But not more of them than there are images behind it; one verified something, whatever is measured of it.
+    digests = list(dict.fromkeys(e.digests[SHA256] for e in good_log().events if e.type == 0x80000003))
+    for left, refused in ((3, set()), (2, {"secureboot.authority-order"}), (1, {"secureboot.authority-order"})):
+        fewer = both(in_place_of_the_second(second, first), only_images(digests[:left]))
+        assert codes(appraise(ON, fewer)) == refused
+    one = both(in_place_of_the_second(second), only_images([]))
+    assert "secureboot.authority-order" not in codes(appraise(ON, one))
     three = appraise(ON, in_place_of_the_second(second, first, event(AUTHORITY, b"?")))
     assert three.status == "contraindicated"
+    said = f"error secureboot.undecodable PCR 7 event {place + 2}: the event holds no UEFI_VARIABLE_DATA"
+    assert said in lines(three)
 
 
 def test_a_key_of_the_owner_is_admitted_by_name() -> None:

@@ -149,6 +149,8 @@ def test_a_file_has_rules_for_arguments() -> None:
             "line 5: arguments has rules, and ordered = true or false, not rule",
         ),
         (RULED + '[[arguments]]\nname = "x"\n' * 255, "line 5: more than 256 rules for arguments"),
+        (INLINE.replace('"quiet"', "1"), "line 4: name must be a text"),
+        (RULED.replace('name = "console"', '"n\\u0061me" = 1'), "line 9: name must be a text"),
         (INLINE, "line 4: the pattern '(' is no regular expression: missing ), unterminated subpattern at position 0"),
         (IN_A_RULE.replace('"quiet"', "1"), "line 9: name must be a text"),
         (IN_A_RULE.replace("boot-path", "separators"), "line 8: the rule separators has no parameter arguments"),
@@ -317,6 +319,12 @@ def test_a_parameter_that_is_not_understood_is_refused(kind: str, text: str, mes
         # What a rule itself refuses, by the line of its kind.
         ("open-ended", "pcrs = [4]", "line 5: PCR 4 cannot be open-ended: it is what the boot is judged by"),
         ("open-ended", "", "line 5: the rule open-ended needs pcrs"),
+        ("separators", "[[rule]]\nkind = 'open-ended'", "line 7: the rule open-ended needs pcrs"),
+        (
+            "separators",
+            "[[rule]]\nkind = 'open-ended'\npcrs = [4]",
+            "line 7: PCR 4 cannot be open-ended: it is what the boot is judged by",
+        ),
         ("all-of", "code = 1", "line 4: a policy without [[rule]] tables would accept everything"),
         ("all-of", "rules = []", "line 4: a policy without [[rule]] tables would accept everything"),
         ("all-of", "rules = [1]", "line 4: a policy without [[rule]] tables would accept everything"),

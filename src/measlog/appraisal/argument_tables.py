@@ -133,7 +133,7 @@ class ArgumentTables:
         else:
             line = self._headers[number]
             body = range(line + 1, self._headers[number + 1] if number + 1 < len(self._headers) else len(self._lines))
-            own = re.compile(rf"\s*[\"']?{re.escape(key or '')}[\"']?\s*=")
             if key is not None:
+                own = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
                 line = next((i for i in body if own.match(self._lines[i])), line)
         return PolicyError(message if line is None else f"line {line + 1}: {message}")

@@ -88,10 +88,11 @@ class NitroTpmDocument:
             said = "no nonce" if answered is None else f"the nonce {answered.hex()}"
             raise NonceError(f"the document answers {said}, not {nonce.hex()}", check="nonce")
         # 2. Its certificate leads to a root that the verifier names (A16). The bundle's own root is not looked at.
+        #    These CAs are for nothing else: any extended usage will do.
         chain = [load_certificate(self.contents.certificate, "payload.certificate")]
         bundle = self.contents.cabundle
         chain += [load_certificate(bundle[i], f"payload.cabundle[{i}]") for i in range(len(bundle) - 1, 0, -1)]
-        verify_path(chain, load_certificates(roots, "roots"), now, _any_usage)
+        verify_path(chain, load_certificates(roots, "roots"), now, None)
         # 3. It is one for signing, of a key for ES384, which is the only algorithm of these documents (A17).
         key = _signing_key(chain[0])
         # 4. That key signed these very bytes (A14).
@@ -207,10 +208,6 @@ def _optional(document: Mapping[str, Any], name: str) -> bytes | None:
     # Absent and null both say that there is none.
     value = document.get(name)
     return None if value is None else _sized(value, name, _DATA_SIZE, 0)
-
-
-def _any_usage(_policy: object, _certificate: x509.Certificate, _usages: x509.ExtendedKeyUsage | None) -> None:
-    """The CAs of Nitro attestation are for nothing else."""
 
 
 def _signing_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:

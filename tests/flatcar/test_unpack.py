@@ -162,6 +162,11 @@ def test_a_packed_image_of_a_hypervisor_has_an_end(tmp_path: Path) -> None:
     endless = b"QFI\xfb" + bytes(6 << 20)
     with pytest.raises(LimitExceededError, match="more than the 2097152 bytes that are the limit"):
         opened(tmp_path, gzip.compress(endless), limits=Limits(image_size=2 << 20))
+
+
+def test_a_packed_image_of_a_hypervisor_that_says_nothing_is_one_error(tmp_path: Path) -> None:
+    tool("qemu-img")
+    endless = b"QFI\xfb" + bytes(6 << 20)
     with pytest.raises(FormatError, match=r"qemu-img info: .*the image") as caught:
         opened(tmp_path, gzip.compress(endless), limits=Limits(image_size=16 << 20))
     assert "measlog-" not in str(caught.value)

@@ -9,8 +9,8 @@ is, an exception was none of the library's, a file is left behind; and at the en
 files grew with time.
 
 An appraiser remembers keys and templates of logs, up to a number, and then forgets them all. Python's objects are judged
-only where every stretch of the time saw enough rows for that to happen; ``--forgetful`` makes the numbers small, so that
-it happens in every run.
+only where both were seen to be forgotten in every stretch of the time; ``--forgetful`` makes the numbers small, so that
+it happens within an hour.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -36,7 +37,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from attrs import field, frozen
+from attrs import astuple, define, field, fields, frozen
 
 import measlog as ml
 from benchmarks.bulk import CELLS
@@ -55,8 +56,6 @@ GROWTH = 0.02
 """What may be added to the median from the end of the warm-up to the end, by the straight line through the peaks."""
 STRETCHES = 6
 """Memory goes up and down as things are remembered and forgotten; the peaks of equal stretches of time must not."""
-CYCLE = 7000
-"""Rows after which everything was forgotten at least once: 256 templates, at two or three new ones among 64 such rows."""
 FORGETFUL = {
     "measlog.bulk.quotes": {"_REMEMBERED": 64},
     "measlog.bulk.appraise": {"_KEPT_IN_ALL": 8, "_KEPT_OPINIONS": 16},
@@ -73,7 +72,10 @@ Verdict = tuple[object, ...]
 
 @frozen
 class Sample:
-    """What the process holds after a round: seconds since the start, bytes resident, objects, open files, threads."""
+    """What the process holds after a round: seconds since the start, bytes resident, objects, open files, threads.
+
+    ``templates`` and ``keys``: how often the lasting appraiser had forgotten them by then.
+    """
 
     seconds: float
     resident: int
@@ -81,6 +83,8 @@ class Sample:
     arrow: int
     files: int
     threads: int
+    templates: int
+    keys: int
 
 
 @frozen
@@ -98,12 +102,44 @@ class Trend:
 
 @frozen
 class Run:
-    """What a run saw."""
+    """What a run saw. The samples are numbers in an array: objects of the run's own would look like growth."""
 
-    samples: list[Sample] = field(factory=list)
+    numbers: array[float] = field(factory=lambda: array("d"))
     statuses: Counter[str] = field(factory=Counter)
     codes: Counter[str] = field(factory=Counter)
     kinds: Counter[str] = field(factory=Counter)
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds are behind the run."""
+        return len(self.numbers) // len(fields(Sample))
+
+    def keep(self, one: Sample) -> None:
+        """Add the sample of a round."""
+        self.numbers.extend(astuple(one))
+
+    def samples(self) -> list[Sample]:
+        """The samples of all rounds."""
+        width = len(fields(Sample))
+        rows = (self.numbers[at : at + width] for at in range(0, len(self.numbers), width))
+        return [Sample(row[0], *map(int, row[1:])) for row in rows]
+
+
+@define
+class Forgotten:
+    """How often an appraiser forgot templates and keys, seen from outside: it remembers fewer than a round before."""
+
+    appraiser: Appraiser
+    counts: list[int] = field(factory=lambda: [0, 0])
+    _last: list[int] = field(factory=lambda: [0, 0])
+
+    def look(self) -> None:
+        """Compare with the last look."""
+        mind = self.appraiser
+        kept = [sum(map(len, mind._templates.values())), len(mind._reader._keys)]  # noqa: SLF001 - seen nowhere else
+        for place, (now, before) in enumerate(zip(kept, self._last, strict=True)):
+            self.counts[place] += now < before
+        self._last = kept
 
 
 class FailedError(Exception):
@@ -196,8 +232,9 @@ def one_round(judge: ml.Verifier, lasting: Appraiser, run: Run, number: int, giv
             run.codes[str(code)] += 1
 
 
-def sample(started: float) -> Sample:
+def sample(started: float, forgotten: Forgotten) -> Sample:
     """What this process holds now, without what only waits for the collector of cycles."""
+    forgotten.look()
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Sample(
@@ -207,6 +244,7 @@ def sample(started: float) -> Sample:
         pa.total_allocated_bytes(),
         len(list(Path("/proc/self/fd").iterdir())),
         threading.active_count(),
+        *forgotten.counts,
     )
 
 
@@ -232,8 +270,8 @@ def trend(samples: Sequence[Sample], value: Callable[[Sample], int]) -> Trend:
     return Trend(median, slope, error, slope * float(hours[-1] - hours[0]) / max(median, 1.0))
 
 
-def judged(samples: Sequence[Sample], cycle: float) -> tuple[dict[str, Trend], list[str]]:
-    """The trends behind the warm-up, and what is wrong with them; ``cycle``: rounds until everything was forgotten."""
+def judged(samples: Sequence[Sample]) -> tuple[dict[str, Trend], list[str]]:
+    """The trends behind the warm-up, and what is wrong with them."""
     settled = [one for one in samples if one.seconds >= WARM_UP * samples[-1].seconds]
     if len(settled) < 4 * STRETCHES:
         return {}, [f"only {len(settled)} rounds behind the warm-up: no trend can be seen"]
@@ -241,8 +279,8 @@ def judged(samples: Sequence[Sample], cycle: float) -> tuple[dict[str, Trend], l
         "resident memory": trend(settled, lambda one: one.resident),
         OBJECTS: trend(settled, lambda one: one.objects),
     }
-    if len(settled) / STRETCHES < cycle:
-        print(f"{len(settled) / STRETCHES:.0f} rounds a stretch, {cycle:.0f} are needed to judge Python's objects")
+    if not all(p[0].templates < p[-1].templates and p[0].keys < p[-1].keys for p in _stretches(settled)):
+        print("the templates or the keys were not forgotten in every stretch: Python's objects cannot be judged")
         del trends[OBJECTS]
     wrong = [f"{name} grew by {line.growth:.1%}" for name, line in trends.items() if line.growth > GROWTH]
     for name in ("files", "threads"):
@@ -256,9 +294,10 @@ def judged(samples: Sequence[Sample], cycle: float) -> tuple[dict[str, Trend], l
 
 def lines(run: Run, trends: Mapping[str, Trend], wrong: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The table of figures."""
-    last = run.samples[-1]
+    samples = run.samples()
+    last = samples[-1]
     rows = sum(run.kinds.values())
-    yield "time, rounds, rows", f"{last.seconds / 60:.1f} minutes, {len(run.samples)}, {rows} (each judged four times)"
+    yield "time, rounds, rows", f"{last.seconds / 60:.1f} minutes, {len(samples)}, {rows} (each judged four times)"
     yield "rows by kind", ", ".join(f"{count} {kind}" for kind, count in run.kinds.most_common())
     yield "statuses", ", ".join(f"{count} {status}" for status, count in sorted(run.statuses.items()))
     yield "codes", f"{len(run.codes)} different ones; " + ", ".join(f"{n} {c}" for c, n in run.codes.most_common(8))
@@ -268,14 +307,16 @@ def lines(run: Run, trends: Mapping[str, Trend], wrong: Sequence[str]) -> Iterat
         middle, slope, error = (value / scale for value in (line.median, line.slope, line.error))
         text = f"{middle:.1f} {unit}; {slope:+.2f} ± {error:.2f} {unit} an hour, {line.growth:+.2%} behind the warm-up"
         yield f"{name}: median, trend of the peaks", f"{text} (at most {GROWTH:.0%})"
-    resident = [one.resident / mega for one in run.samples]
+    yield "templates and keys forgotten", f"{last.templates} and {last.keys} times"
+    resident = [one.resident / mega for one in samples]
     yield (
         "resident memory, first round, least, most",
         f"{resident[0]:.1f}, {min(resident):.1f}, {max(resident):.1f} MiB",
     )
     yield "open files and threads at the end", f"{last.files}, {last.threads}"
-    yield "Arrow's memory between rounds, most", f"{max(one.arrow for one in run.samples)} bytes"
-    yield "verdict", "passed" if not wrong else "; ".join(wrong)
+    yield "Arrow's memory between rounds, most", f"{max(one.arrow for one in samples)} bytes"
+    unjudged = "" if OBJECTS in trends else f"; {OBJECTS} could not be judged"
+    yield "verdict", ("; ".join(wrong) or "passed") + unjudged
 
 
 def page(table: Sequence[tuple[str, str]], given: argparse.Namespace) -> str:
@@ -304,22 +345,23 @@ def main() -> int:
             setattr(importlib.import_module(module), name, number)
     judge, run = verifier(), Run()
     lasting = Appraiser(judge)
+    forgotten = Forgotten(lasting)
     started = time.monotonic()
     given.folder = Path(tempfile.mkdtemp(prefix="measlog-soak."))
     wrong: list[str] = []
     try:
-        while not run.samples or run.samples[-1].seconds < 60 * given.minutes:
-            one_round(judge, lasting, run, len(run.samples), given)
-            run.samples.append(now := sample(started))
-            if len(run.samples) % 20 == 1:
-                told = f"{len(run.samples)} rounds, {now.resident >> 10} KiB, {now.objects} blocks, {now.files} files"
+        while time.monotonic() - started < 60 * given.minutes:
+            one_round(judge, lasting, run, run.rounds, given)
+            run.keep(now := sample(started, forgotten))
+            if run.rounds % 20 == 1:
+                told = f"{run.rounds} rounds, {now.resident >> 10} KiB, {now.objects} blocks, {now.files} files"
                 print(f"{now.seconds:7.0f} s: {told}", flush=True)
     except FailedError as error:
         print(f"FAILED: {error}")
         return 1
     finally:
         shutil.rmtree(given.folder)
-    trends, wrong = judged(run.samples, (CYCLE * 8 / 256 if given.forgetful else CYCLE) / given.rows)
+    trends, wrong = judged(run.samples())
     table = list(lines(run, trends, wrong))
     for name, figure in table:
         print(f"{name}: {figure}")

@@ -5,7 +5,9 @@
 All read the same Parquet files, appraise every machine and count the statuses; the logs stay where they were read. The
 plain function runs in as many processes as the engine has workers. Clusters and processes are up before the clock starts;
 what a job itself takes to start, until its workers know the manifests, is what a job of a few machines takes, and is left
-out of the overhead that counts. Wall time, rounds of an engine and of the plain function in turn, the best of each.
+out of the overhead that counts. Wall time, rounds of an engine and of the plain function in turn, the best of each. With
+as many workers as the machine has cores, an engine's own processes (scheduler, driver, object store) take their time from
+the workers, as no process of the plain function does; with one core more than workers they have that one.
 """
 
 from __future__ import annotations
@@ -171,7 +173,7 @@ def lines(
             few_alone, all_alone, few, all_ = (min(column) for column in zip(*times, strict=True))
             overhead = (all_ - few) / (all_alone - few_alone) - 1
             yield (
-                f"{name.title()}, {machines:,} machines, {workers} workers, with signatures",
+                f"{name.title()}, {machines:,} machines, {workers} worker{'s' * (workers > 1)}, with signatures",
                 f"{all_:.1f} s, of which {few:.1f} to start a job; the plain function {all_alone:.1f}, {few_alone:.1f}",
                 f"{overhead:+.0%} without the start, {all_ / all_alone - 1:+.0%} with it (at most {ALLOWED[name]:+.0%})",
             )

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 import measlog as ml
+from measlog.appraisal.result import Severity
 from measlog.bulk import engines
 
 pa = pytest.importorskip("pyarrow")
@@ -105,6 +107,35 @@ def test_copies_of_a_worker_share_what_was_learnt(source: Any, monkeypatch: pyte
     assert len(made) == 6
 
 
+def test_a_worker_on_its_way_is_read_once_in_a_process(source: Any, expected: Verdicts) -> None:
+    """It goes with every task, and each task's copy is the same bytes."""
+    sent = pickle.dumps(engines._Sent(engines.Worker(verifier()), pickle.dumps))
+    copies = [pickle.loads(sent) for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        elsewhere = pool.submit(lambda: pickle.loads(sent).worker()).result()
+    assert len({id(copy.worker()) for copy in copies} | {id(elsewhere)}) == 1
+    assert _verdicts(copies[0].worker()(source).to_pylist()) == expected
+    other = pickle.loads(pickle.dumps(engines._Sent(engines.Worker(verifier()), pickle.dumps)))
+    assert other.worker() is not elsewhere
+
+
+def _with_a_rule_of_its_own() -> ml.Verifier:
+    """A verifier with a rule whose class no other process can import: engines send it by value."""
+
+    class Never:
+        code = "test.never"
+        severity: Severity = "error"
+        sentence = "Nothing is right."
+        registers = frozenset[int]()
+
+        def appraise(self, _: Any, report: Any) -> None:
+            report.find("test.never", "nothing is right")
+
+    known = verifier()
+    policy = evolve(known.policy, rule=ml.policy.AllOf([known.policy.rule, Never()]))
+    return ml.Verifier(known.manifests, policy=policy)
+
+
 def test_polars(source: Any, expected: Verdicts) -> None:
     pl = _package("polars")
     frame = engines.polars(pl.from_arrow(source), verifier())
@@ -139,7 +170,10 @@ def test_dask(file: Path, expected: Verdicts) -> None:
         short = engines.dask(dd.read_parquet(f"{file}/*.parquet", dtype_backend="pyarrow"), verifier(), evidence=False)
         assert list(short.columns) == list(short.compute().columns) == ["machine", *VERDICT]
         assert short["status"].value_counts().compute().to_dict() == _counts(expected)
-    assert _verdicts(judged.astype(object).where(judged.notna(), None).to_dict("records")) == expected
+        assert _verdicts(judged.astype(object).where(judged.notna(), None).to_dict("records")) == expected
+        never = engines.dask(frame, _with_a_rule_of_its_own(), evidence=False).compute()
+        assert set(never["code"]) >= {"test.never"}
+        assert "affirming" not in set(never["status"])
 
 
 @pytest.fixture
@@ -171,6 +205,9 @@ def test_ray(ray_cluster: Any, file: Path, expected: Verdicts) -> None:
     assert _verdicts(whole.take_all()) == expected
     # The name of the task that reads goes on with the appraisal's.
     assert "->MapBatches(judge)" in whole.stats()
+    never = engines.ray(dataset, _with_a_rule_of_its_own(), evidence=False).take_all()
+    assert {row["code"] for row in never} >= {"test.never"}
+    assert "affirming" not in {row["status"] for row in never}
 
 
 @pytest.mark.engines
@@ -195,6 +232,9 @@ def test_spark(file: Path, expected: Verdicts, monkeypatch: pytest.MonkeyPatch) 
         short = engines.spark(frame, verifier(), evidence=False)
         assert short.columns == ["machine", *VERDICT]
         counts = {row["status"]: row["count"] for row in short.groupBy("status").count().collect()}
+        never = engines.spark(frame, _with_a_rule_of_its_own(), evidence=False).collect()
+        assert {row["code"] for row in never} >= {"test.never"}
+        assert "affirming" not in {row["status"] for row in never}
     finally:
         session.stop()
     assert _verdicts(rows) == expected

@@ -1,16 +1,18 @@
 """The batch function on engines: each adapter is a few lines around :class:`measlog.bulk.Appraiser`.
 
 All of them take and give the columns of a fleet table and are the same function: a partition's rows in, the same rows
-with their verdicts out. A verifier is pickled with the function; :class:`Worker` makes an appraiser where it runs, once a
-thread.
+with their verdicts out. A verifier is pickled with the function, once for a job, and read once in a process;
+:class:`Worker` makes an appraiser where it runs, once a thread.
 With ``evidence=False`` the columns of the evidence are left out of the result: logs are most of a fleet table, and to hand
 them on costs an engine more than to appraise them.
 """
 
 from __future__ import annotations
 
+import pickle
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -76,6 +78,26 @@ class _Appraisers(threading.local):
 _APPRAISERS = _Appraisers()
 
 
+class _Sent:
+    """A worker on its way: bytes, which an engine copies into its tasks at no cost, and a process reads once.
+
+    ``dumps`` is the engine's own: it sends functions by value that exist only where the job is described.
+    """
+
+    def __init__(self, worker: Worker, dumps: Callable[[Worker], bytes]) -> None:
+        self._pickled = dumps(worker)
+
+    def worker(self) -> Worker:
+        """The worker; the same one for all copies in a process."""
+        return _received(self._pickled)
+
+
+@lru_cache(maxsize=2)
+def _received(pickled: bytes) -> Worker:
+    worker: Worker = pickle.loads(pickled)  # noqa: S301 - it came with the engine's own pickled task
+    return worker
+
+
 def _plain(schema: Any) -> Any:
     pa = pyarrow()
     fields = [pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) else f for f in schema]
@@ -88,16 +110,17 @@ def spark(frame: Any, verifier: Verifier, bank: str = "sha256", *, evidence: boo
 
     Spark sends its batches of ``spark.sql.execution.arrow.maxRecordsPerBatch`` rows.
     """
+    from pyspark import cloudpickle  # noqa: PLC0415
     from pyspark.sql.types import IntegerType, LongType, StringType, StructField, StructType  # noqa: PLC0415
 
     kinds = {"pcr": IntegerType(), "event": LongType()}
     added = [StructField(f.name, kinds.get(f.name, StringType())) for f in verdict_fields()]
     kept = [f for f in frame.schema.fields if evidence or f.name not in _EVIDENCE]
-    worker = Worker(verifier, bank, plain=True, evidence=evidence)
+    sent = _Sent(Worker(verifier, bank, plain=True, evidence=evidence), cloudpickle.dumps)
 
     def judge(batches: Iterator[Any]) -> Iterator[Any]:
         pa = pyarrow()
-        for batch in worker.batches(batches):
+        for batch in sent.worker().batches(batches):
             wide = {"pcr": pa.int32(), "event": pa.int64()}
             fields = [pa.field(f.name, wide.get(f.name, f.type)) for f in batch.schema]
             yield batch.cast(pa.schema(fields))
@@ -111,11 +134,13 @@ def ray(dataset: Any, verifier: Verifier, bank: str = "sha256", *, evidence: boo
     With none of them, Ray appraises a block in the task that reads it, and no log passes through the object store.
     ``batch_size`` and ``concurrency`` make it a task of its own.
     """
-    worker = Worker(verifier, bank, plain=True, evidence=evidence)
+    from ray import cloudpickle  # noqa: PLC0415
+
+    sent = _Sent(Worker(verifier, bank, plain=True, evidence=evidence), cloudpickle.dumps)
 
     # A function: an actor, which a class would be, starts anew for every execution, and learns the fleet anew.
     def judge(batch: Any) -> Any:
-        return worker(batch)
+        return sent.worker()(batch)
 
     options = {"batch_size": None, "zero_copy_batch": True, **options}
     return dataset.map_batches(judge, batch_format="pyarrow", **options)
@@ -123,18 +148,22 @@ def ray(dataset: Any, verifier: Verifier, bank: str = "sha256", *, evidence: boo
 
 def dask(frame: Any, verifier: Verifier, bank: str = "sha256", *, evidence: bool = True) -> Any:
     """A Dask DataFrame with the verdicts, by ``map_partitions``; binary columns are of a pandas Arrow type or objects."""
-    worker = Worker(verifier, bank, plain=True)
-    meta = _judge_pandas(frame._meta, worker, evidence=evidence)  # noqa: SLF001
-    return frame.map_partitions(_judge_pandas, worker, evidence=evidence, meta=meta)
+    import cloudpickle  # noqa: PLC0415
+    from dask.delayed import delayed  # noqa: PLC0415
+
+    sent = _Sent(Worker(verifier, bank, plain=True), cloudpickle.dumps)
+    meta = _judge_pandas(frame._meta, sent, evidence=evidence)  # noqa: SLF001
+    # A node of its own in the graph, which every partition's task refers to: it goes to each worker process once.
+    return frame.map_partitions(_judge_pandas, delayed(sent, pure=True), evidence=evidence, meta=meta)
 
 
-def _judge_pandas(part: Any, worker: Worker, *, evidence: bool) -> Any:
+def _judge_pandas(part: Any, sent: _Sent, *, evidence: bool) -> Any:
     import pandas as pd  # noqa: PLC0415
 
     pa = pyarrow()
     names = [name for name in _EVIDENCE if name in part.columns or name in EVIDENCE]
     cells = {name: pa.array(part[name], pa.large_binary(), from_pandas=True) for name in names}
-    judged = worker(pa.table(cells)).drop_columns(names)
+    judged = sent.worker()(pa.table(cells)).drop_columns(names)
     found = judged.to_pandas(types_mapper=pd.ArrowDtype)
     found.index = part.index
     return pd.concat([part if evidence else part.drop(columns=names), found], axis=1)

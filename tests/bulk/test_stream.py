@@ -171,6 +171,40 @@ def test_killed_at_any_point(fleet_file: Path, tmp_path: Path, workers: int) -> 
     assert _digest(target) == _digest(whole)
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda data: data[:0],
+        lambda data: data[:-3],
+        lambda data: b"PAR1" + bytes(len(data) - 4),
+        lambda data: data[:-4] + b"PAR2",
+    ],
+)
+def test_a_finished_row_group_that_was_damaged_since(fleet_file: Path, tmp_path: Path, damaged: Any) -> None:
+    """One error that names the file; without that file the run goes on, to the same output."""
+    whole, target = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    verify_parquet(fleet_file, whole, verifier())
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.done:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        verify_parquet(fleet_file, target, verifier(), progress=stop)
+    (part,) = tmp_path.glob(".out.parquet.parts/0*.parquet")
+    part.write_bytes(damaged(part.read_bytes()))
+    with pytest.raises(TableError, match="a row group that was finished") as caught:
+        verify_parquet(fleet_file, target, verifier())
+    assert str(part) in str(caught.value)
+    assert not target.exists()
+    part.unlink()
+    verify_parquet(fleet_file, target, verifier())
+    assert _digest(target) == _digest(whole)
+
+
 def test_a_worker_keeps_to_its_row_group(fleet_file: Path, tmp_path: Path) -> None:
     """What a worker process does, done here: the row group with its verdicts, in a file that is whole or not there."""
     import pickle

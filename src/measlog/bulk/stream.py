@@ -29,6 +29,7 @@ from attrs import field, frozen
 
 from measlog.bulk.appraise import Appraiser, check_columns, verdict_schema
 from measlog.bulk.schema import EVIDENCE, OPTIONAL_EVIDENCE, TableError, pyarrow
+from measlog.errors import FormatError
 from measlog.formats.parquet import MAGIC, TAIL, JoinedFooter, footer_size
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _reading(problem: str) -> Iterator[None]:
     """
     try:
         yield
-    except (pyarrow().ArrowException, ValueError, OSError) as error:
+    except (pyarrow().ArrowException, FormatError, ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise TableError(f"{problem}: {error}") from None
@@ -314,7 +315,9 @@ class _Output:
     def go_on(self) -> None:
         """Add the row groups that are ready."""
         while self._next < self._groups and _part(self._folder, self._next).exists():
-            self._add(_part(self._folder, self._next))
+            part = _part(self._folder, self._next)
+            with _reading(f"{part}, a row group that was finished (delete it, and it is done again)"):
+                self._add(part)
             self._next += 1
 
     def _add(self, part: Path) -> None:

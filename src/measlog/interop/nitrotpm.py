@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NoReturn, Self, final
+from typing import Any, Self, final
 
 from attrs import field, frozen
 from attrs.validators import instance_of
@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from measlog.errors import FormatError, KeyTrustError, NonceError, ReplayError, UnsupportedError
+from measlog.evidence.proof import Proven
 from measlog.evidence.trust import UNREADABLE, load_certificate, load_certificates, verify_path
 from measlog.interop.cbor import decode
 from measlog.interop.cose import Sign1
@@ -102,7 +103,7 @@ class NitroTpmDocument:
 
 @final
 @frozen(kw_only=True, init=False, eq=False, getstate_setstate=False)
-class VerifiedNitroTpm:
+class VerifiedNitroTpm(Proven):
     """A document that was verified. Only :meth:`NitroTpmDocument.verify` makes one."""
 
     document: NitroTpmDocument
@@ -115,12 +116,6 @@ class VerifiedNitroTpm:
     @classmethod
     def _proven(cls, document: NitroTpmDocument) -> VerifiedNitroTpm:
         return cls(document=document, proof=_PROOF)
-
-    def __init_subclass__(cls) -> NoReturn:
-        raise TypeError("VerifiedNitroTpm has no subclasses: they would be proofs of nothing")
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a VerifiedNitroTpm is not pickled: send the document, and verify again")
 
     @property
     def pcrs(self) -> Mapping[int, bytes]:

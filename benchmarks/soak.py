@@ -236,6 +236,10 @@ def sample(started: float, forgotten: Forgotten) -> Sample:
     """What this process holds now, without what only waits for the collector of cycles."""
     forgotten.look()
     gc.collect()
+    # Arrow's threads let go of what they read a moment after it was handed on.
+    patience = time.monotonic() + 5
+    while pa.total_allocated_bytes() and time.monotonic() < patience:
+        time.sleep(0.01)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Sample(
         time.monotonic() - started,

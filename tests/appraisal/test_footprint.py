@@ -8,7 +8,7 @@ from attrs import evolve
 
 import measlog as ml
 from fixtures.attacks.forge import ForgedLog
-from measlog.appraisal.footprint import footprint
+from measlog.appraisal.footprint import Footprint, footprint
 from measlog.appraisal.rules.banks import HashedData
 from measlog.appraisal.rules.boot_path import BootPaths
 from measlog.appraisal.rules.boundaries import HandOver, Separators
@@ -130,3 +130,39 @@ def test_what_an_event_contributes() -> None:
     assert mark.rest(apart) == (None, "matches", ("sha1", "sha384"), ("sha384",))
     other = evolve(table, digests={**table.digests, "sha256": b"\1" * 32})
     assert mark.rest(other) == (None, "differs", ("sha1", "sha384"), ())
+
+
+def test_rules_that_add_to_what_a_register_tells() -> None:
+    """Whatever their order, and what a baseline names of a register is kept beside its separators."""
+    seen = bytes(32)
+    baselines = [ml.Baseline(bank="sha256", samples=1, histories={5: ((seen,),)})]
+    separators = digests(bytes(4), b"\xff" * 4, b"\1\0\0\0")
+    rules = (Separators(), HandOver(), Platform())
+    for order in (rules, rules[::-1]):
+        found = footprint(ml.Verifier([], policy=policy(*order), baselines=baselines), "sha256")
+        assert found is not None
+        assert found.telling[5] == {seen} | separators | digests(*EXITS)
+
+
+def test_a_rule_that_is_more_than_the_one_it_is_made_from_is_unknown() -> None:
+    """It may look at anything: the footprint is the whole log."""
+
+    class MoreHashedData(HashedData):
+        pass
+
+    class MorePlatform(Platform):
+        pass
+
+    for rule in (MoreHashedData((5,)), MorePlatform()):
+        assert footprint(ml.Verifier([], policy=policy(Separators(), rule)), "sha256") is None
+
+
+def test_an_event_of_which_nothing_is_told() -> None:
+    """No digest of its register tells anything, and no rule knows what its data should hash to."""
+    event = next(event for event in _log() if event.check("sha256").status not in {"matches", "differs"})
+    assert event.pcr is not None
+    for telling in ({}, {event.pcr: frozenset[bytes]()}):
+        mark = Footprint(bank="sha256", whole=frozenset(), telling=telling, hashed=frozenset())
+        assert mark.rest(event) == (None, None, (), ())
+    mark = Footprint(bank="sha256", whole=frozenset(), telling={}, hashed=frozenset({event.pcr}))
+    assert mark.rest(event) == (None, event.check("sha256").status, (), ())

@@ -21,7 +21,7 @@ from measlog.registry import EventType
 __all__ = ["Difference", "HistoryDiff", "Side", "align", "diff"]
 
 _ALIGNED_AT_MOST = 4096
-"""Longer histories are compared up to where they part: aligning costs the product of the lengths."""
+"""Longer histories are compared place by place: aligning costs the product of the lengths."""
 
 DifferenceKind = Literal["same", "changed", "inserted", "deleted", "moved"]
 
@@ -91,16 +91,13 @@ class HistoryDiff:
 def align(left: Sequence[Hashable], right: Sequence[Hashable]) -> Iterator[tuple[int | None, int | None]]:
     """Places of both sequences, paired where they are the same or stand in each other's place.
 
-    Sequences that are too long to be aligned at a bounded cost are paired up to where they part.
+    Sequences that are too long to be aligned at a bounded cost are paired place by place.
     """
     if max(len(left), len(right)) > _ALIGNED_AT_MOST:
-        shared = next(
-            (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-        )
-        blocks = [("equal", 0, shared, 0, shared), ("replace", shared, len(left), shared, len(right))]
+        spans = [(0, len(left), 0, len(right))]
     else:
-        blocks = list(SequenceMatcher(None, left, right, autojunk=False).get_opcodes())
-    for _, i1, i2, j1, j2 in blocks:
+        spans = [found[1:] for found in SequenceMatcher(None, left, right, autojunk=False).get_opcodes()]
+    for i1, i2, j1, j2 in spans:
         for k in range(max(i2 - i1, j2 - j1)):
             yield (i1 + k if i1 + k < i2 else None, j1 + k if j1 + k < j2 else None)
 

@@ -174,7 +174,7 @@ class Identifier:
         loaders = {one for program in programs if program.role in {"grub", "uki"} for one in program.releases}
         found = []
         for register, digests in histories.items():
-            for number, name, slot in self._paths.get(_sequence(register, bank, digests), ()) if digests else ():
+            for number, name, slot in self._paths.get(_sequence(register, bank, digests), ()):
                 if not loaders or self._releases[number] in loaders:
                     found.append((name, slot))
         return found

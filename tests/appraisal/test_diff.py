@@ -40,7 +40,7 @@ def test_a_sequence_is_aligned_with_itself(items: Sequence[Hashable]) -> None:
     assert list(align(items, items)) == [(i, i) for i in range(len(items))]
 
 
-def test_long_sequences_are_aligned_up_to_where_they_part() -> None:
+def test_long_sequences_are_paired_place_by_place() -> None:
     """Aligning costs the product of the lengths: hostile logs are compared at a bounded cost."""
     left, right = list(range(5000)), [*range(4000), -1, *range(4000, 5000)]
     pairs = list(align(left, right))

@@ -35,7 +35,6 @@ def started_images(case: Case, report: Report, *, allow_retries: bool, allow_sil
     word = "".join(letters.get(m.digest, ".") for m in history)
     pairs = "(?:RC)*" if allow_retries else ""
     match = re.match(rf"{'C?' if allow_silent else 'C'}S{pairs}", word)
-    start = match.end() if match else 0
     if match is None:
         report.find(
             "boot-manager.order",
@@ -44,16 +43,18 @@ def started_images(case: Case, report: Report, *, allow_retries: bool, allow_sil
             event=history[0].index if history else None,
         )
         start = next((i for i, letter in enumerate(word) if letter == "."), len(word))
-    elif "R" in word[:start]:
-        report.find(
-            "boot-manager.retry",
-            f"{word[:start].count('R')} boot option(s) failed before the one that booted, as the policy allows",
-            severity="info",
-            pcr=4,
-            event=history[word.index("R")].index,
-        )
-    for measured, letter in zip(history[:start], word[:start], strict=True):
-        if letter in "CR" and measured.event.type != EventType.EV_EFI_ACTION:
+    else:
+        start = match.end()
+        if "R" in word[:start]:
+            report.find(
+                "boot-manager.retry",
+                f"{word[:start].count('R')} boot option(s) failed before the one that booted, as the policy allows",
+                severity="info",
+                pcr=4,
+                event=history[word.index("R")].index,
+            )
+    for measured in history[:start]:
+        if letters[measured.digest] != "S" and measured.event.type != EventType.EV_EFI_ACTION:
             report.find("event.type", "an action of the boot manager of another type", pcr=4, event=measured.index)
     return history[start:]
 

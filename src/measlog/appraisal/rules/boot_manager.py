@@ -35,7 +35,7 @@ def started_images(case: Case, report: Report, *, allow_retries: bool, allow_sil
     word = "".join(letters.get(m.digest, ".") for m in history)
     pairs = "(?:RC)*" if allow_retries else ""
     match = re.match(rf"{'C?' if allow_silent else 'C'}S{pairs}", word)
-    start = match.end() if match else 0
+    start = match.end() if match else next((i for i, letter in enumerate(word) if letter == "."), len(word))
     if match is None:
         report.find(
             "boot-manager.order",
@@ -43,7 +43,6 @@ def started_images(case: Case, report: Report, *, allow_retries: bool, allow_sil
             pcr=4,
             event=history[0].index if history else None,
         )
-        start = next((i for i, letter in enumerate(word) if letter == "."), len(word))
     elif "R" in word[:start]:
         report.find(
             "boot-manager.retry",

@@ -60,6 +60,8 @@ def test_the_boot_that_shares_most() -> None:
         assert closest(measured, one("more", pcr, "abcxyz"), one("less", pcr, "ab")) == "less"
         assert closest(measured, one("less", pcr, "a"), one("more", pcr, "abcx")) == "more"
         assert closest(measured, one("long", pcr, "abxy"), one("short", pcr, "a")) == "short"
+        # Of what is expected, an event that was not measured weighs as much as one that was.
+        assert closest(log(**{pcr: "abcd"}), one("long", pcr, "abcdxyz"), one("short", pcr, "ab")) == "short"
     # Other registers say nothing, and what was measured once is shared once.
     assert closest(log(_5="abc"), boot("one"), boot("two", _5="abc")) == "one"
     assert closest(log(_8="a"), boot("one", _8="aaaa"), boot("two", _8="ab")) == "two"

@@ -1,0 +1,37 @@
+"""Where in PCR 4 the boot manager's own events end, and the images that it started begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from fixtures.attacks.forge import ForgedEvent
+from measlog.appraisal.case import Case
+from measlog.appraisal.report import Report
+from measlog.appraisal.rules.boot_manager import started_images
+from tests.appraisal.machine import good_log, machine
+
+# In the order of the good boot: the option that is called, the separator, shim.
+CALL, SEPARATOR, SHIM = [e for e in good_log().events if e.pcr == 4][:3]
+
+
+@pytest.mark.parametrize(
+    ("events", "images", "sound"),
+    [
+        pytest.param([CALL, SEPARATOR, SHIM], 1, True, id="a call, the separator, an image"),
+        pytest.param([CALL, SEPARATOR], 0, True, id="nothing started"),
+        pytest.param([SEPARATOR, SHIM], 1, False, id="no option called"),
+        pytest.param([CALL, SHIM, SEPARATOR], 2, False, id="an image before the separator"),
+        pytest.param([SEPARATOR], 0, False, id="a separator alone, which is no image"),
+        pytest.param([SEPARATOR, CALL], 0, False, id="the wrong way round, and no image"),
+        pytest.param([], 0, False, id="nothing"),
+    ],
+)
+def test_images_begin_behind_what_is_the_boot_managers(events: Sequence[ForgedEvent], images: int, sound: bool) -> None:
+    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
+    report = Report()
+    case = Case(evidence=machine(log), manifests=(), baselines=())
+    found = started_images(case, report, allow_retries=False, allow_silent=False)
+    assert found == case.history(4)[len(events) - images :]
+    assert [f.code for f in report.findings] == ([] if sound else ["boot-manager.order"])

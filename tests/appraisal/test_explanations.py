@@ -364,6 +364,16 @@ def test_the_oem_file_that_is_given_is_expected(shared: Path) -> None:
     oem = (shared / "flatcar" / "captures" / name / "oem-grub.cfg").read_bytes()
     assert explain_boot(log, [release(shared)], secure_boot=False, oem_grub_cfg=oem) == ()
     assert set(explained(log, release(shared), secure_boot=False)) == {8, 9}
+    # A file that was read between it and the kernel is the one thing that differs, at its place.
+    place = [e.pcr for e in capture(shared, name).events].index(9) + 1
+
+    def another_file(events: Events) -> list[ForgedEvent]:
+        return [*events[:place], replace(events[place - 1], data=b"/b\0").rehashed(b"/b"), *events[place:]]
+
+    between = changed_log(shared, another_file, name)
+    (found,) = explain_boot(between, [release(shared)], secure_boot=False, oem_grub_cfg=oem)
+    history = [of(oem), of(b"/b"), *digests(shared, "kernel.flat")]
+    assert [(h.code, h.value) for h in found.confirmed] == [("extra-file", folded(history))]
 
 
 def test_the_other_boots_of_the_release(shared: Path) -> None:

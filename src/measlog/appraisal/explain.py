@@ -7,6 +7,7 @@ register's is confirmed: nothing else differs there. The others are shown for a 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -90,7 +91,9 @@ class _Register:
         hypothesis = Hypothesis(
             code=code, pcr=self.pcr, sentence=sentence, value=value, confirmed=confirmed, event=event
         )
-        self._found.setdefault((code, sentence), hypothesis)
+        # What is confirmed takes the place of what was said in the same words of another boot.
+        if confirmed or (code, sentence) not in self._found:
+            self._found[code, sentence] = hypothesis
         return confirmed
 
     def explanation(self) -> Explanation:
@@ -120,7 +123,7 @@ def explain_replay(log: EventLog, values: Mapping[int, bytes], *, bank: str = "s
         if pcr == 5:
             _exits(register, digests)
         if not digests:
-            register.suggest("no-events", "the log has no event for the register", ())
+            register.suggest("no-events", "the log has no event for the register", (), locality=stated)
         elif len(events) <= _MOST_EVENTS:
             _one_event(register, events, digests, stated)
         explanations.append(register.explanation())
@@ -304,7 +307,7 @@ def _substitutes(
     observed = [e.digests[bank] for e in events]
     components = {c.authenticode.get(bank): c for m in manifests for c in m.components}
     if register.pcr == 4:
-        flat = [components[d].flat[bank] if d in components else d for d in wanted]
+        flat = [components[d].flat[bank] for d in wanted]
         register.suggest("flat-digest", "the firmware measured whole files instead of Authenticode digests", flat)
     if register.pcr == 8:
         register.suggest(
@@ -324,7 +327,7 @@ def _substitutes(
     if register.pcr == 9 and strange:
         # What was read beside the release's files, and nothing else, if the rest is as expected and in order.
         rest = iter(wanted)
-        changed = [e.digests[bank] if e in strange else next(rest, b"") for e in events]
+        changed = [d for e in events for d in ([e.digests[bank]] if e in strange else islice(rest, 1))]
         names = ", ".join(e.raw.rstrip(b"\0").decode("utf-8", "backslashreplace") for e in strange)
         register.suggest(
             "extra-file",

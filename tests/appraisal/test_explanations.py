@@ -412,6 +412,17 @@ def test_nothing_to_compare_with_is_said(shared: Path) -> None:
             explain_boot(log, manifests)
 
 
+def test_a_bank_that_manifests_do_not_speak_of(shared: Path) -> None:
+    """TCG Algorithm Registry: 0x0C is SHA-384, 0x28 SHA3-384, of the same size."""
+    log = good_log()
+    header = log.header.replace(b"\x0c\x00\x30\x00", b"\x28\x00\x30\x00")
+    events = [replace(e, digests={0x28 if a == 0x0C else a: d for a, d in e.digests.items()}) for e in log.events]
+    algorithms = [0x28 if a == 0x0C else a for a in log.algorithms]
+    other = ml.EventLog.from_bytes(ForgedLog(header, algorithms, tuple(events)).put_together())
+    with pytest.raises(UnsupportedError, match="no manifest has sha3_384 digests"):
+        explain_boot(other, [release(shared)], bank="sha3_384")
+
+
 # Registers that do not replay.
 
 

@@ -16,6 +16,7 @@ from measlog.appraisal.rules.boundaries import EXIT_FAILURE, EXIT_INVOCATION, EX
 from measlog.appraisal.rules.oem import OEM_FILE
 from measlog.errors import EvidenceError, UnsupportedError
 from measlog.flatcar.boot import PredictedBoot, PredictedEvent, oem_script, predict
+from measlog.reference.manifest import BANKS
 from measlog.registry import ALGORITHMS_BY_NAME, EventType, hash_constructor
 from measlog.replay.pcr import start_value
 
@@ -192,9 +193,11 @@ def explain_boot(
 
     The expected boot is the one that shares most with the log. An explanation for each register that differs from it.
 
-    Raises UnsupportedError where no manifest has a boot to compare with.
+    Raises UnsupportedError where no manifest has a boot to compare with, or manifests do not speak of the bank.
     """
     histories = _histories(log, bank)
+    if bank not in BANKS:
+        raise UnsupportedError(f"no manifest has {bank} digests, which the log is to be compared in")
     boots = [
         (manifest, boot)
         for manifest in manifests

@@ -59,9 +59,9 @@ def test_a_command_that_has_no_nul_is_hashed_to_its_end(
     found = check(E.EV_IPL, pcr(8), raw, "sha384", digest)
     assert (found.status, found.rule, found.quirk) == ("matches", "text.without-nul", None)
     assert found.covered == covered
-    # Without its last letter it is another command.
-    short = check(E.EV_IPL, pcr(8), raw + b"x", "sha384", digest)
-    assert (short.status, short.rule) == ("differs", "text.without-nul")
+    # With a letter more it is another command: the last byte counts where it is no NUL.
+    longer = check(E.EV_IPL, pcr(8), raw + b"x", "sha384", digest)
+    assert (longer.status, longer.rule) == ("differs", "text.without-nul")
 
 
 @pytest.mark.parametrize(

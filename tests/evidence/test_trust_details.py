@@ -15,13 +15,21 @@ from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
 from measlog import AttestationKey
-from measlog.errors import FormatError, KeyTrustError
+from measlog.errors import FormatError, KeyTrustError, SignatureError
 from measlog.evidence import trust
-from measlog.evidence.trust import CredentialChallenge, make_credential, verify_ak_certificate, verify_ek_certificate
+from measlog.evidence.trust import (
+    CredentialChallenge,
+    load_certificate,
+    load_certificates,
+    make_credential,
+    verify_ak_certificate,
+    verify_ek_certificate,
+)
+from measlog.formats.tpm2 import parse_signature
 from tests.conftest import FIXTURES
 from tests.evidence import quotes
 from tests.evidence.test_credentials import EK_ATTRIBUTES, SECRET
-from tests.evidence.test_trust import AK, AK_USAGE, CAPTURE, EK_ROOT, NOW, Authority, ek_chain, pem
+from tests.evidence.test_trust import AK, AK_USAGE, CAPTURE, EK_ROOT, EK_USAGE, NOW, Authority, ek_chain, issue, pem
 
 EK = (CAPTURE / "ek.tpm2b").read_bytes()
 LATE = NOW + dt.timedelta(days=365 * 200)
@@ -154,3 +162,44 @@ def test_what_is_wrong_with_a_chain_is_said() -> None:
     with pytest.raises(KeyTrustError) as caught:
         chained(chain=pem(authority.certify(AK), authority.middle), roots=pem(authority.root))
     assert str(caught.value) == "the certificate is not for this purpose (2.23.133.8.3)"
+
+
+def test_a_ca_for_other_purposes_is_named_as_the_reason() -> None:
+    authority = Authority()
+    middle = issue("middle", authority.middle_key.public_key(), "root", authority.root_key, ca=True, usage=EK_USAGE)
+    with pytest.raises(KeyTrustError, match=r"(?<!\w)a CA of the chain is for other purposes(?!\w)"):
+        chained(chain=pem(authority.certify(AK, usage=AK_USAGE), middle), roots=pem(authority.root))
+
+
+def test_an_endorsement_keys_certificate_states_its_usage() -> None:
+    """TCG EK Credential Profile, 3.2. A certificate that states none may be that of any key, one that signs among them."""
+    authority = Authority()
+    wrong: tuple[dict[str, object], ...] = ({}, {"signs": True}, {"signs": False}, {"signs": True, "usage": AK_USAGE})
+    for options in wrong:
+        chain = pem(authority.certify(AK, **options), authority.middle)
+        with pytest.raises(KeyTrustError) as caught:
+            verify_ek_certificate(chain, pem(authority.root), now=NOW)
+        assert caught.value.check == "key-usage"
+    stated = authority.certify(AK, usage=EK_USAGE)
+    assert verify_ek_certificate(pem(stated, authority.middle), pem(authority.root), now=NOW) == stated
+
+
+def test_where_a_certificate_cannot_be_read() -> None:
+    broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    with pytest.raises(FormatError, match=r"^certificates: the roots cannot be read: ") as caught:
+        load_certificates(broken, "roots")
+    assert (caught.value.path, caught.value.clause) == ("certificates", "RFC 5280")
+    with pytest.raises(FormatError, match=r"^ek\.crt: no certificate: ") as caught:
+        load_certificate(b"\0\0\0", "ek.crt")
+    assert (caught.value.path, caught.value.clause) == ("ek.crt", "RFC 5280")
+
+
+def test_what_is_wrong_with_a_signature_is_said() -> None:
+    key = quotes.rsa_key()
+    bound = AttestationKey.load(quotes.public(key, scheme=quotes.RSAPSS))
+    with pytest.raises(SignatureError) as caught:
+        bound.verify(parse_signature(quotes.sign(key, b"message", scheme=quotes.RSASSA)), b"message")
+    assert str(caught.value) == "the signature's scheme is not the one that the key is bound to"
+    with pytest.raises(SignatureError) as caught:
+        bound.verify(parse_signature(quotes.sign(key, b"message", scheme=quotes.RSAPSS)), b"other")
+    assert str(caught.value) == "the signature over the quote is not by this key"

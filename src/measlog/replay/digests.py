@@ -121,7 +121,8 @@ def _error_separator(_: bytes) -> Piece:
 
 
 def _prefix_size(raw: bytes) -> int:
-    return next((len(prefix) for prefix, _ in PREFIXES if raw.startswith(prefix)), 0)
+    # Its rules are for data that begins with one of them.
+    return next(len(prefix) for prefix, _ in PREFIXES if raw.startswith(prefix))
 
 
 def _text(raw: bytes) -> Piece | None:

@@ -72,7 +72,7 @@ class Candidate:
     """One boot that the manifest of the boot loader decides.
 
     ``others`` are the other manifests, whose components may stand in for those of the same role: the updater replaces
-    the kernel, not the boot loader. ``oem`` is the OEM ``grub.cfg`` that the boot is predicted with. ``free_file`` names
+    the kernel, not the boot loader. ``oem`` is the OEM ``grub.cfg`` that the policy names for the boot. ``free_file`` names
     a file whose contents the policy leaves open because all that it did is in PCR 8; ``plain`` is then the same boot
     without what the file adds to ``oem``.
     """

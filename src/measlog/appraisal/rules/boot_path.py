@@ -141,7 +141,7 @@ class BootPaths:
             boots = case.predictions.with_settings(best.manifest, secure_boot=self.secure_boot, oem=script)
             # A boot that only settings make possible is none that the model speaks of.
             for boot, before in [(boot, plain[_state(boot)]) for boot in boots if _state(boot) in plain]:
-                candidate = evolve(best, boot=boot, oem=script, free_file=OEM_FILE, plain=before)
+                candidate = evolve(best, boot=boot, free_file=OEM_FILE, plain=before)
                 yield self._follow(case, candidate, images)
 
     @staticmethod

@@ -60,7 +60,7 @@ def explain_arguments(
     if observed is None or place is None:
         return
     measured, text = observed
-    wanted = _arguments(candidate.boot.of(8)[place].text.decode("utf-8", "backslashreplace"))
+    wanted = _arguments(candidate.boot.of(8)[place].text.decode("utf-8", "surrogateescape"))
 
     def admitted(argument: str) -> bool:
         return argument in allowed or (model is not None and model.allows(argument.encode("utf-8", "surrogateescape")))

@@ -81,14 +81,15 @@ def _differences(
     assert following.divergence is not None
     done = len(following.matched)
     observed, expected = following.observed[done:], candidate.expected(following.pcr)[done:]
-    # An event that may stand where another is expected takes that one's name for the alignment.
-    names = {m.digest: m.digest for m in observed}
+    right = [(e.digests.get(case.bank), e.type) for e in expected]
+    # An event that is expected nowhere, but may stand where another is, takes that one's name for the alignment.
+    own = {digest for digest, _ in right}
+    names: dict[bytes, bytes | None] = {m.digest: m.digest for m in observed}
     for wanted in expected:
         for measured in observed:
-            if candidate.accepts(wanted, measured, case.bank) is not None:
-                names[measured.digest] = wanted.digests.get(case.bank, measured.digest)
+            if measured.digest not in own and candidate.accepts(wanted, measured, case.bank) is not None:
+                names[measured.digest] = wanted.digests.get(case.bank)
     left = [(names[m.digest], m.event.type) for m in observed]
-    right = [(e.digests.get(case.bank, b""), e.type) for e in expected]
     found: list[tuple[Measured | None, PredictedEvent | None]] = [
         (None if i is None else observed[i], None if j is None else expected[j])
         for i, j in align(left, right)

@@ -112,7 +112,7 @@ class UnifiedBoot:
         if best is None:
             for pcr in _REGISTERS:
                 if case.quoted(pcr):
-                    report.skip(PCR_NAMES.get(pcr, f"PCR {pcr}"), "no manifest has a unified kernel image", pcr=pcr)
+                    report.skip(PCR_NAMES[pcr], "no manifest has a unified kernel image", pcr=pcr)
             return
         candidate, followings = best
         assert isinstance(candidate, _Unified)

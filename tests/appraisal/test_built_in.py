@@ -12,7 +12,7 @@ from tests.appraisal.test_captures import lab_manifest
 from tests.evidence.test_further import records, verify
 
 
-def with_built_in(name: str, **changes: str) -> ReferenceManifest:
+def with_built_in(name: str, **changes: str | None) -> ReferenceManifest:
     """A lab manifest that says this of each kernel."""
     made = lab_manifest(name)
     components = (

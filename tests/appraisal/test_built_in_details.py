@@ -26,3 +26,19 @@ def test_what_is_said_of_a_built_in_command_line(use: str, said: str) -> None:
     verifier = ml.Verifier([manifest], policy=ml.policy.flatcar(), unsafe_unsigned_manifests=True)
     expected = f"{said.format('flatcar/vmlinuz-a of flatcar-lab')} | observed a=1"
     assert [one for one in lines(verifier.appraise(machine(good_log()))) if "built-in" in one] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "the manifest does not say"),
+        ({"command_line_unread": "lz4 is not unpacked"}, "lz4 is not unpacked"),
+    ],
+)
+def test_why_a_built_in_command_line_is_not_known(changes: dict[str, str], reason: str) -> None:
+    nothing: dict[str, str | None] = {"command_line": None, "command_line_use": None}
+    manifest = with_built_in("flatcar-lab-good", **{**nothing, **changes})
+    verifier = ml.Verifier([manifest], policy=ml.policy.flatcar(), unsafe_unsigned_manifests=True)
+    result = verifier.appraise(machine(good_log()))
+    skipped = [s for s in result.not_covered if s.subject == "built-in command line"]
+    assert [s.reason for s in skipped] == [f"flatcar/vmlinuz-a of flatcar-lab: {reason}"]

@@ -14,6 +14,8 @@ from tests.appraisal.machine import good_log, machine
 
 # In the order of the good boot: the option that is called, the separator, shim.
 CALL, SEPARATOR, SHIM = [e for e in good_log().events if e.pcr == 4][:3]
+# PFP, table 14: what the firmware measures when a boot option returned.
+RETURN = CALL.rehashed(b"Returning from EFI Application from Boot Option")
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,23 @@ def test_images_begin_behind_what_is_the_boot_managers(events: Sequence[ForgedEv
     found = started_images(case, report, allow_retries=False, allow_silent=False)
     assert found == case.history(4)[len(events) - images :]
     assert [f.code for f in report.findings] == ([] if sound else ["boot-manager.order"])
+
+
+@pytest.mark.parametrize("events", [[CALL, SEPARATOR, SHIM], [SEPARATOR, SHIM]], ids=["calls", "silent"])
+def test_a_firmware_that_may_be_silent_may_speak(events: Sequence[ForgedEvent]) -> None:
+    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
+    report = Report()
+    case = Case(evidence=machine(log), manifests=(), baselines=())
+    assert started_images(case, report, allow_retries=False, allow_silent=True) == case.history(4)[-1:]
+    assert report.findings == []
+
+
+def test_of_several_options_that_failed_the_first_is_named() -> None:
+    events = [CALL, SEPARATOR, *[RETURN, CALL] * 3, SHIM]
+    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
+    report = Report()
+    case = Case(evidence=machine(log), manifests=(), baselines=())
+    assert started_images(case, report, allow_retries=True, allow_silent=False) == case.history(4)[-1:]
+    (found,) = report.findings
+    assert (found.code, found.severity, found.event) == ("boot-manager.retry", "info", case.history(4)[2].index)
+    assert found.message.startswith("3 boot option(s) failed")

@@ -112,6 +112,7 @@ DIGEST = bytes(range(32))
         ("allow_silent_boot_manager", BootPaths, "allow_silent_boot_manager", False, True, True),
         ("allow_unchecked_usr", BootPaths, "allow_unchecked_usr", False, True, True),
         ("secure_boot", UnifiedBoot, "secure_boot", True, False, False),
+        ("allow_unproven_phases", UnifiedBoot, "allow_unproven_phases", False, True, True),
         ("phases", UnifiedBoot, "phases", PHASE_PATHS, [PHASE_PATHS[0]], (PHASE_PATHS[0],)),
         ("allowed_arguments", UnifiedBoot, "allowed_arguments", (), ["quiet"], ("quiet",)),
         ("allow_boot_option_retries", UnifiedBoot, "allow_boot_option_retries", True, False, False),

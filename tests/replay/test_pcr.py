@@ -156,6 +156,23 @@ def test_events_that_extend_nothing() -> None:
     assert bank.unmeasured == tuple(range(24))
 
 
+def test_the_event_that_lacks_a_digest_is_one_that_extends() -> None:
+    """Events of no register and EV_NO_ACTION may lack it; the first that may not is named."""
+    short = {"sha1": ONES["sha1"]}
+    events = [
+        LogEvent(7, 3, short, b""),
+        LogEvent(24, 1, short, b""),
+        LogEvent(0, 1, ONES, b""),
+        LogEvent(4, 1, short, b""),
+    ]
+    log = EventLog.from_bytes(build_log([*events, LogEvent(5, 1, short, b"")]))
+    with pytest.raises(ReplayError) as caught:
+        log.replay("sha256")
+    assert caught.value.check == "digest-missing"
+    place = next(number for number, event in enumerate(log) if event.pcr == 4)
+    assert str(caught.value).startswith(f"events[{place}]:")
+
+
 @pytest.mark.parametrize("index", range(24))
 def test_every_register(index: int) -> None:
     """A register with events was extended from zero: 17 to 22 are written to after a dynamic launch only."""

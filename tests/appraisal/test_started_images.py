@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 
 from fixtures.attacks.forge import ForgedEvent
-from measlog.appraisal.case import Case
+from measlog.appraisal.case import Case, Measured
 from measlog.appraisal.report import Report
+from measlog.appraisal.result import Finding
 from measlog.appraisal.rules.boot_manager import started_images
 from tests.appraisal.machine import good_log, machine
 
@@ -16,6 +17,17 @@ from tests.appraisal.machine import good_log, machine
 CALL, SEPARATOR, SHIM = [e for e in good_log().events if e.pcr == 4][:3]
 # PFP, table 14: what the firmware measures when a boot option returned.
 RETURN = CALL.rehashed(b"Returning from EFI Application from Boot Option")
+
+
+def started(
+    events: Sequence[ForgedEvent], *, retries: bool = False, silent: bool = False
+) -> tuple[tuple[Measured, ...], list[Measured], list[Finding]]:
+    """All events of PCR 4, where nothing but these is in it; those that are images; and what is found."""
+    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
+    report = Report()
+    case = Case(evidence=machine(log), manifests=(), baselines=())
+    images = started_images(case, report, allow_retries=retries, allow_silent=silent)
+    return case.history(4), list(images), report.findings
 
 
 @pytest.mark.parametrize(
@@ -31,29 +43,20 @@ RETURN = CALL.rehashed(b"Returning from EFI Application from Boot Option")
     ],
 )
 def test_images_begin_behind_what_is_the_boot_managers(events: Sequence[ForgedEvent], images: int, sound: bool) -> None:
-    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
-    report = Report()
-    case = Case(evidence=machine(log), manifests=(), baselines=())
-    found = started_images(case, report, allow_retries=False, allow_silent=False)
-    assert found == case.history(4)[len(events) - images :]
-    assert [f.code for f in report.findings] == ([] if sound else ["boot-manager.order"])
+    history, found, findings = started(events)
+    assert found == list(history[len(events) - images :])
+    assert [f.code for f in findings] == ([] if sound else ["boot-manager.order"])
 
 
 @pytest.mark.parametrize("events", [[CALL, SEPARATOR, SHIM], [SEPARATOR, SHIM]], ids=["calls", "silent"])
 def test_a_firmware_that_may_be_silent_may_speak(events: Sequence[ForgedEvent]) -> None:
-    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
-    report = Report()
-    case = Case(evidence=machine(log), manifests=(), baselines=())
-    assert started_images(case, report, allow_retries=False, allow_silent=True) == case.history(4)[-1:]
-    assert report.findings == []
+    history, found, findings = started(events, silent=True)
+    assert (found, findings) == ([history[-1]], [])
 
 
 def test_of_several_options_that_failed_the_first_is_named() -> None:
     events = [CALL, SEPARATOR, *[RETURN, CALL] * 3, SHIM]
-    log = good_log().with_events([*(e for e in good_log().events if e.pcr != 4), *events])
-    report = Report()
-    case = Case(evidence=machine(log), manifests=(), baselines=())
-    assert started_images(case, report, allow_retries=True, allow_silent=False) == case.history(4)[-1:]
-    (found,) = report.findings
-    assert (found.code, found.severity, found.event) == ("boot-manager.retry", "info", case.history(4)[2].index)
+    history, images, (found,) = started(events, retries=True)
+    assert images == [history[-1]]
+    assert (found.code, found.severity, found.event) == ("boot-manager.retry", "info", history[2].index)
     assert found.message.startswith("3 boot option(s) failed")

@@ -1,8 +1,8 @@
 """Each extra alone: ``python -m release.extras dist [NAME ...] [--marked EXPRESSION]``.
 
 For every extra of the wheel's metadata a clean environment with nothing besides: what it requires can be imported, and so
-can every module of measlog that imports it; then, with pytest added, the tests that use those run. Extras whose packages
-need a service or a display are no exception: they only have to be importable.
+can every module of measlog that imports it; then, with the extra ``test`` added, the tests that use those run. Extras whose
+packages need a service or a display are no exception: they only have to be importable.
 """
 
 from __future__ import annotations
@@ -22,19 +22,28 @@ from release.places import ROOT, Place, here
 
 __all__ = ["extras", "main"]
 
-# In the environment: the top-level modules of what an extra requires, by the metadata of what is installed.
+# In the environment: the top-level modules of what an extra requires, by the metadata of what is installed. A package may
+# have one besides that wants a package which it does not require, as duckdb has for adbc_driver_manager.
 MODULES = """
 import importlib, importlib.metadata as metadata, json, re, sys
 def canonical(name): return re.sub(r"[-_.]+", "-", name).lower()
-wanted, found = {canonical(name) for name in json.loads(sys.argv[1])}, []
+wanted, found, missing = {canonical(name) for name in json.loads(sys.argv[1])}, {}, {}
 for module, owners in sorted(metadata.packages_distributions().items()):
-    if wanted & {canonical(owner) for owner in owners} and module.isidentifier() and not module.startswith("_"):
-        importlib.import_module(module)
-        found.append(module)
-print(json.dumps(found))
+    here = wanted & {canonical(owner) for owner in owners}
+    if here and module.isidentifier() and not module.startswith("_"):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            missing.update(dict.fromkeys(here, error))
+        else:
+            found[module] = here
+for name in set(missing).difference(*found.values()):
+    raise missing[name]
+print(json.dumps(list(found)))
 """
 IMPORTS = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
-TESTING = ["pytest", "hypothesis", "jsonschema"]
+# Commands need the extra cli besides whatever else they import.
+COMMANDS = "measlog.cli"
 # Tools of developers: commands, not libraries that measlog or its tests import.
 TOOLS = {"dev", "release", "mutation", "fuzz"}
 
@@ -87,11 +96,13 @@ def one(place: Place, name: str, required: list[str], wheel: Path, work: Path, m
     python = install(place, wheel, name, work)
     modules = json.loads(call(place, [str(python), "-B", "-c", MODULES, json.dumps(required)], work))
     mine, tests = users(modules)
+    if "click" not in modules:
+        mine = [name for name in mine if not name.startswith(COMMANDS)]
     call(place, [str(python), "-B", "-c", IMPORTS, *mine], work)
     told = f"{len(modules)} modules of {len(required)} packages, {len(mine)} modules of measlog"
     if not tests:
         return f"{told}; no tests of its own"
-    call(place, [*pip(python), *TESTING], work)
+    call(place, [*pip(python), f"measlog[test] @ {(work / wheel.name).as_uri()}"], work)
     words = [*(["-m", marked] if marked else []), *tests]
     return f"{told}, {len(tests)} files of tests: {pytest(place, python, words, work)}"
 

@@ -6,7 +6,7 @@
 Fleets come from the lab's generator. Times of replay and appraisal are processor time of one process, contestants
 interleaved, the best round of each; those of workers and engines are wall time. Only the ratios carry over to other
 machines; what else runs on the machine makes all of it worse. Streams and engines have scripts of their own beside this
-one. With ``--all``, some ten minutes on two cores that have nothing else to do. The page keeps a section for each
+one. With ``--all``, half an hour on two cores that have nothing else to do. The page keeps a section for each
 processor: one that lacks some lanes says so, and takes nothing from those that have them.
 """
 
@@ -234,7 +234,7 @@ def main() -> int:
         if given.workers:
             parts.append(streams.worker_lines(given.workers, folder))
         if given.engines:
-            parts += [engines.lines(given.engines, workers, 2, folder) for workers in (1, 2)]
+            parts += [engines.lines(given.engines, workers, 3, folder) for workers in (1, 2)]
         if given.memory:
             parts.append(streams.memory_lines(given.memory, folder))
         for part in parts:

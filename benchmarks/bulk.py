@@ -234,7 +234,7 @@ def main() -> int:
         if given.workers:
             parts.append(streams.worker_lines(given.workers, folder))
         if given.engines:
-            parts += [engines.lines(given.engines, workers, 3, folder) for workers in (1, 2)]
+            parts += [engines.lines(given.engines, workers, engines.ROUNDS, folder) for workers in (1, 2)]
         if given.memory:
             parts.append(streams.memory_lines(given.memory, folder))
         for part in parts:

@@ -1,6 +1,6 @@
 """What the engines cost over the plain function: the same fleet, the same number of workers, signatures included.
 
-    python benchmarks/engines.py [--machines 100000] [--workers 2] [--rounds 2] [--engines dask ray spark] [--folder FOLDER]
+    python benchmarks/engines.py [--machines 100000] [--workers 2] [--rounds 3] [--engines dask ray spark] [--folder FOLDER]
 
 All read the same Parquet files, appraise every machine and count the statuses; the logs stay where they were read. The
 plain function runs in as many processes as the engine has workers. Clusters and processes are up before the clock starts;
@@ -37,6 +37,7 @@ from measlog.bulk import engines  # noqa: E402
 ENGINES = ("dask", "ray", "spark")
 ALLOWED = {"dask": 0.25, "ray": 0.25, "spark": 1.0}
 PART = 2000  # machines in a file: a partition of an engine, a task of the plain function
+ROUNDS = 3
 # What glibc may keep of freed memory. Dask lets its workers return all beyond 64 KiB, so that every array is fetched anew.
 KEPT = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 
@@ -105,9 +106,11 @@ def ray(workers: int) -> Iterator[Run]:
     """As many tasks of one core, each of which reads what it appraises."""
     import ray as engine  # noqa: PLC0415
 
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    # It starts a process for every ten files otherwise, to read their footers.
-    os.environ["RAY_DATA_PARQUET_FOOTER_NUM_ACTORS"] = "1"
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",  # it starts a process for every ten files otherwise
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+    }
     engine.init(
         num_cpus=workers,
         include_dashboard=False,
@@ -196,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Time engines.")
     parser.add_argument("--machines", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--folder", type=Path, help="where the fleet is kept for the next time")
     given = parser.parse_args()

@@ -327,7 +327,7 @@ def page(table: Sequence[tuple[str, str]], given: argparse.Namespace) -> str:
     """The figures, with where they were made."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pyarrow", "cryptography"))
     return (
-        "# Figures of the soak\n\n"
+        f"# Figures of {'a soak that forgets' if given.forgetful else 'the soak'}\n\n"
         f"Written by `python -m benchmarks.soak --minutes {given.minutes:g} --rows {given.rows} --seed {given.seed}"
         f"{' --forgetful' if given.forgetful else ''}` on a "
         f"machine with {os.cpu_count()} cores\nthat did other things besides (load {os.getloadavg()[0]:.1f} at the end). "

@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from release.matrix import Failed, call, install, pip, pytest, wheels
+from release.matrix import Failed, call, install, pip, pytest, requirement, wheels
 from release.places import ROOT, Place, here
 
 __all__ = ["extras", "main"]
@@ -42,8 +42,6 @@ for name in set(missing).difference(*found.values()):
 print(json.dumps(list(found)))
 """
 IMPORTS = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
-# Commands need the extra cli besides whatever else they import.
-COMMANDS = "measlog.cli"
 # Tools of developers: commands, not libraries that measlog or its tests import.
 TOOLS = {"dev", "release", "mutation", "fuzz"}
 
@@ -96,13 +94,13 @@ def one(place: Place, name: str, required: list[str], wheel: Path, work: Path, m
     python = install(place, wheel, name, work)
     modules = json.loads(call(place, [str(python), "-B", "-c", MODULES, json.dumps(required)], work))
     mine, tests = users(modules)
-    if "click" not in modules:
-        mine = [name for name in mine if not name.startswith(COMMANDS)]
+    if "click" not in modules:  # commands need it besides whatever else they import
+        mine = [name for name in mine if not name.startswith("measlog.cli")]
     call(place, [str(python), "-B", "-c", IMPORTS, *mine], work)
     told = f"{len(modules)} modules of {len(required)} packages, {len(mine)} modules of measlog"
     if not tests:
         return f"{told}; no tests of its own"
-    call(place, [*pip(python), f"measlog[test] @ {(work / wheel.name).as_uri()}"], work)
+    call(place, [*pip(python), requirement(work / wheel.name, "test")], work)
     words = [*(["-m", marked] if marked else []), *tests]
     return f"{told}, {len(tests)} files of tests: {pytest(place, python, words, work)}"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from release.places import ROOT, SUITES, Place, debian, here
 
-__all__ = ["FEW", "Failed", "call", "install", "main", "pip", "probe", "pytest", "wheels"]
+__all__ = ["FEW", "Failed", "call", "install", "main", "pip", "probe", "pytest", "requirement", "wheels"]
 
 FEW = (
     "tests/test_lanes.py",
@@ -78,6 +78,11 @@ def lowest(python: Path) -> list[str]:
     return [sys.executable, "-m", "uv", "pip", "install", "--quiet", "-p", str(python), "--resolution", "lowest-direct"]
 
 
+def requirement(wheel: Path, extras: str) -> str:
+    """What an installer is asked for: this wheel, and with it its ``extras``."""
+    return f"measlog[{extras}] @ {wheel.as_uri()}"
+
+
 def install(place: Place, wheel: Path, extras: str, work: Path, *, oldest: bool = False) -> Path:
     """A clean environment with the wheel; its Python."""
     folder = Path(tempfile.mkdtemp(dir=work, prefix="venv."))
@@ -87,7 +92,7 @@ def install(place: Place, wheel: Path, extras: str, work: Path, *, oldest: bool 
     python = folder / "bin" / "python"
     if place.root is None:
         call(place, [place.python, "-m", "venv", "--without-pip", str(folder)], work)
-        wanted = f"measlog[{extras}] @ {copy.as_uri()}" if extras else str(copy)
+        wanted = requirement(copy, extras) if extras else str(copy)
         call(place, [*(lowest(python) if oldest else pip(python)), wanted], work)
     else:
         call(place, [place.python, "-m", "venv", str(folder)], work)

@@ -175,12 +175,21 @@ static int supported(const struct engine *engine)
     return engine != NULL;
 }
 
+/* Asked once, when the module is loaded: in a virtual machine the question takes as long as hundreds of extends. */
+static int SUPPORTED[ENGINE_COUNT];
+
+static void fill_supported(void)
+{
+    for (int i = 0; i < ENGINE_COUNT; i++)
+        SUPPORTED[i] = supported(&ENGINES[i]);
+}
+
 static PyObject *engines(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
     PyObject *names = PyList_New(0);
     for (int i = 0; names != NULL && i < ENGINE_COUNT; i++) {
-        PyObject *name = supported(&ENGINES[i]) ? PyUnicode_FromString(ENGINES[i].name) : NULL;
+        PyObject *name = SUPPORTED[i] ? PyUnicode_FromString(ENGINES[i].name) : NULL;
         if (name != NULL && PyList_Append(names, name) != 0)
             Py_CLEAR(names);
         Py_XDECREF(name);
@@ -191,7 +200,7 @@ static PyObject *engines(PyObject *module, PyObject *unused)
 static const struct engine *choose(const char *name)
 {
     for (int i = 0; i < ENGINE_COUNT; i++)
-        if (strcmp(ENGINES[i].name, name) == 0 && supported(&ENGINES[i]))
+        if (SUPPORTED[i] && strcmp(ENGINES[i].name, name) == 0)
             return &ENGINES[i];
     PyErr_Format(PyExc_ValueError, "this machine has no lanes of kind %s", name);
     return NULL;
@@ -317,6 +326,7 @@ static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_lanes", NULL, 0, ME
 PyMODINIT_FUNC PyInit__lanes(void)
 {
     fill_padding();
+    fill_supported();
     return PyModule_Create(&MODULE);
 }
 

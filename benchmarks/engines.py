@@ -22,8 +22,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache, partial
+from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,40 +41,37 @@ ENGINES = ("dask", "ray", "spark")
 ALLOWED = {"dask": 0.25, "ray": 0.25, "spark": 1.0}
 PART = 2000  # machines in a file: a partition of an engine, a task of the plain function
 ROUNDS = 3
-# What glibc may keep of freed memory. Dask lets its workers return all beyond 64 KiB, so that every array is fetched anew.
+# What glibc may keep of freed memory: less, and large arrays are fetched from the system anew in every batch. Dask lets its
+# workers return all beyond 64 KiB.
 KEPT = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 
 Counts = dict[str, int]
 Run = Callable[[Path], Counts]
 
 
-class _Here:
-    """What a process of the plain contestant keeps."""
-
-    worker: engines.Worker
-
-
-def _start(worker: engines.Worker) -> None:
+@lru_cache(maxsize=1)
+def _worker(job: int) -> engines.Worker:  # noqa: ARG001 - a new one for each
+    """What a process of the plain contestant appraises a job with."""
     pa.set_cpu_count(1)
-    _Here.worker = worker
+    return engines.Worker(fleets.verifier(), evidence=False)
 
 
-def _count(path: Path) -> Counter[str]:
+def _count(job: int, path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=PART, use_threads=False):
-            counts.update(_Here.worker(batch)["status"].to_pylist())
+            counts.update(_worker(job)(batch)["status"].to_pylist())
     return counts
 
 
 @contextmanager
 def plain(workers: int) -> Iterator[Run]:
-    """The batch function in processes."""
-    worker = engines.Worker(fleets.verifier(), evidence=False)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start, initargs=(worker,)) as pool:
+    """The batch function in processes, which learn a fleet anew in every job, as those of an engine do."""
+    jobs = count()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
 
         def run(folder: Path) -> Counts:
-            return dict(sum(pool.map(_count, sorted(folder.iterdir())), Counter[str]()))
+            return dict(sum(pool.map(partial(_count, next(jobs)), sorted(folder.iterdir())), Counter[str]()))
 
         yield run
 
@@ -106,31 +106,34 @@ def ray(workers: int) -> Iterator[Run]:
     """As many tasks of one core, each of which reads what it appraises."""
     import ray as engine  # noqa: PLC0415
 
-    os.environ |= {
+    environment = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DATA_PARQUET_FOOTER_NUM_ACTORS": "1",  # it starts a process for every ten files otherwise
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # its blocks are so large that Arrow's own pool fetches each one anew
+        **{name: str(value) for name, value in KEPT.items()},
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
     }
-    engine.init(
-        num_cpus=workers,
-        include_dashboard=False,
-        configure_logging=False,
-        _node_ip_address="127.0.0.1",
-        object_store_memory=1 << 30,
-    )
-    engine.data.DataContext.get_current().enable_progress_bars = False
-    try:
+    with patch.dict(os.environ, environment):
+        engine.init(
+            num_cpus=workers,
+            include_dashboard=False,
+            configure_logging=False,
+            _node_ip_address="127.0.0.1",
+            object_store_memory=1 << 30,
+        )
+        engine.data.DataContext.get_current().enable_progress_bars = False
+        try:
 
-        def run(folder: Path) -> Counts:
-            judged = engines.ray(engine.data.read_parquet(str(folder)), fleets.verifier(), evidence=False)
-            counts: Counter[str] = Counter()
-            for batch in judged.iter_batches(batch_format="pyarrow", batch_size=None):
-                counts.update(batch["status"].to_pylist())
-            return dict(counts)
+            def run(folder: Path) -> Counts:
+                judged = engines.ray(engine.data.read_parquet(str(folder)), fleets.verifier(), evidence=False)
+                counts: Counter[str] = Counter()
+                for batch in judged.iter_batches(batch_format="pyarrow", batch_size=None):
+                    counts.update(batch["status"].to_pylist())
+                return dict(counts)
 
-        yield run
-    finally:
-        engine.shutdown()
+            yield run
+        finally:
+            engine.shutdown()
 
 
 @contextmanager

@@ -30,18 +30,21 @@ def canonical(name): return re.sub(r"[-_.]+", "-", name).lower()
 wanted, found, missing = {canonical(name) for name in json.loads(sys.argv[1])}, {}, {}
 for module, owners in sorted(metadata.packages_distributions().items()):
     here = wanted & {canonical(owner) for owner in owners}
-    if here and module.isidentifier() and not module.startswith("_"):
+    module = module.replace("/", ".")  # a package of a namespace, in setuptools' list
+    if here and all(map(str.isidentifier, module.split("."))) and not module.startswith("_"):
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             missing.update(dict.fromkeys(here, error))
         else:
             found[module] = here
-for name in set(missing).difference(*found.values()):
-    raise missing[name]
+for name in wanted.difference(*found.values()):
+    raise missing.get(name) or SystemExit(f"{name}: no module to import")
 print(json.dumps(list(found)))
 """
 IMPORTS = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
+NONE_SELECTED = 5  # pytest.ExitCode.NO_TESTS_COLLECTED
+ANY = "slow or not slow"  # with marks that leave a test out of an ordinary run, or without
 # Tools of developers: commands, not libraries that measlog or its tests import.
 TOOLS = {"dev", "release", "mutation", "fuzz"}
 
@@ -101,8 +104,17 @@ def one(place: Place, name: str, required: list[str], wheel: Path, work: Path, m
     if not tests:
         return f"{told}; no tests of its own"
     call(place, [*pip(python), requirement(work / wheel.name, "test")], work)
-    words = [*(["-m", marked] if marked else []), *tests]
-    return f"{told}, {len(tests)} files of tests: {pytest(place, python, words, work)}"
+    told += f", {len(tests)} files of tests"
+    try:
+        return f"{told}: {pytest(place, python, [*_selected(marked), *tests], work)}"
+    except Failed as error:
+        if marked is not None or error.status != NONE_SELECTED:
+            raise
+    return f"{told}, all of them marked: {pytest(place, python, [*_selected(ANY), *tests], work)}"
+
+
+def _selected(marked: str | None) -> list[str]:
+    return [] if marked is None else ["-m", marked]
 
 
 def main() -> int:

@@ -55,7 +55,11 @@ def wheels(folder: Path) -> dict[str, Path]:
 
 
 class Failed(Exception):  # noqa: N818 - it is caught by name
-    """A command failed; its output is the message."""
+    """A command failed: its output is the message, ``status`` its exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def call(place: Place, words: Sequence[str], work: Path, folder: Path = ROOT) -> str:
@@ -64,7 +68,7 @@ def call(place: Place, words: Sequence[str], work: Path, folder: Path = ROOT) ->
     command = place.command(words, folder, shared)
     done = subprocess.run(command, stdout=-1, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        raise Failed(f"{' '.join(words)}\n{done.stdout}")
+        raise Failed(f"{' '.join(words)}\n{done.stdout}", done.returncode)
     return done.stdout
 
 

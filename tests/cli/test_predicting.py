@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fixtures.attacks.forge import ForgedLog
 from measlog.cli.boots import boots_of
 from measlog.errors import FormatError
+from measlog.log import EventLog
 from tests.cli.command import Runner
 
 CHOSEN = ("--secure-boot", "on", "--slot", "a", "--first-boot")
@@ -248,6 +249,28 @@ def test_logs_that_differ_are_status_1_and_the_place_is_named(measlog: Runner, f
     text = measlog("diff", left, right)
     assert text.status == 1
     assert "init=/bin/sh" in text.out
+
+
+def test_what_a_log_has_beyond_its_prediction_is_inserted_on_the_side_of_the_log(
+    measlog: Runner, release: tuple[str, ...], fixtures: Path, tmp_path: Path
+) -> None:
+    log, predicted = fixtures / "flatcar-lab-tampered" / "binary_bios_measurements", tmp_path / "predicted.json"
+    predicted.write_text(measlog("predict", *release, "--json").out)
+    command = "grub_cmd: source (hd0,gpt6)/grub.cfg"  # no release has it: the boot was tampered with there
+    number = next(e.index for e in EventLog.from_bytes(log.read_bytes()) if e.raw.rstrip(b"\0") == command.encode())
+    for pair, kind, side, other in (
+        ((predicted, log), "inserted", "right", "left"),
+        ((log, predicted), "deleted", "left", "right"),
+    ):
+        first = measlog("diff", *pair, "--json").document["differences"][0]
+        assert (first["pcr"], first["kind"], first[other]) == (8, kind, None)
+        assert (first[side]["event"], first[side]["text"]) == (number, command)
+        assert f"PCR 8, event {number}: {kind}\n  {side:5}: {command}\n" in without_nothing(measlog("diff", *pair).out)
+
+
+def without_nothing(text: str) -> str:
+    """The lines of a difference without the side that has nothing there."""
+    return text.replace("  left : (nothing)\n", "").replace("  right: (nothing)\n", "")
 
 
 def predicted_document(**changes: Any) -> dict[str, Any]:

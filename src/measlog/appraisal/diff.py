@@ -1,4 +1,4 @@
-"""Two histories side by side: two logs, or a log and a boot that was predicted.
+"""Two histories side by side: logs, or boots that were predicted.
 
 Histories are aligned register by register, because only the order within a register is bound by anything.
 """
@@ -44,6 +44,13 @@ class Difference:
     kind: DifferenceKind
     left: Side | None
     right: Side | None
+
+    @property
+    def event(self) -> int | None:
+        """The index of the event in the left log, where that has one, else in the right one."""
+        return next(
+            (side.event for side in (self.left, self.right) if side is not None and side.event is not None), None
+        )
 
 
 @frozen(kw_only=True)
@@ -102,28 +109,29 @@ def align(left: Sequence[Hashable], right: Sequence[Hashable]) -> Iterator[tuple
             yield (i1 + k if i1 + k < i2 else None, j1 + k if j1 + k < j2 else None)
 
 
-def diff(left: EventLog, right: EventLog | PredictedBoot, *, bank: str = "sha256") -> HistoryDiff:
-    """Align a log with another log, or with a predicted boot.
+def diff(left: EventLog | PredictedBoot, right: EventLog | PredictedBoot, *, bank: str = "sha256") -> HistoryDiff:
+    """Align a log, or a predicted boot, with another.
 
     Registers that a predicted boot does not know are not compared, and named. Raises
     :class:`~measlog.errors.EvidenceError` where a log does not carry the bank.
     """
-    a = _history(left, bank)
+    a, b = _events(left, bank), _events(right, bank)
     not_compared: dict[int, str] = {}
-    if isinstance(right, PredictedBoot):
-        b = _predicted(right, bank)
-        for pcr in sorted(a.keys() | right.unknown.keys()):
-            if pcr not in b:
-                not_compared[pcr] = right.unknown.get(pcr, "the predicted boot says nothing about it")
-    else:
-        b = _history(right, bank)
+    for boot, known in ((left, a), (right, b)):
+        if isinstance(boot, PredictedBoot):
+            for pcr in (a.keys() | b.keys() | boot.unknown.keys()) - known.keys():
+                not_compared[pcr] = boot.unknown.get(pcr, "the predicted boot says nothing about it")
     rows = [
         row
         for pcr in sorted(a.keys() | b.keys())
         if pcr not in not_compared
         for row in _register(pcr, a.get(pcr, ()), b.get(pcr, ()))
     ]
-    return HistoryDiff(bank=bank, rows=tuple(rows), not_compared=not_compared)
+    return HistoryDiff(bank=bank, rows=tuple(rows), not_compared=dict(sorted(not_compared.items())))
+
+
+def _events(history: EventLog | PredictedBoot, bank: str) -> dict[int, tuple[Side, ...]]:
+    return _predicted(history, bank) if isinstance(history, PredictedBoot) else _history(history, bank)
 
 
 def _history(log: EventLog, bank: str) -> dict[int, tuple[Side, ...]]:

@@ -37,14 +37,9 @@ def diff(left: str, right: str, bank: str, *, as_json: bool) -> int:
 
     Exit status 1 means that they differ. Of several predicted boots the one that comes closest is shown.
     """
-    sides = {path: _read(path) for path in (left, right)}
-    a, b = sides[left], sides[right]
-    if isinstance(a, list):
-        if isinstance(b, list):
-            raise click.UsageError("One of the two must be a log.")
-        a, b, left = b, a, right
-    with about(left):
-        name, found = _closest(a, b, bank)
+    a, b = (_read(path) for path in (left, right))
+    with about(right if isinstance(a, list) else left):
+        name, found = _compared(a, b, bank)
     if as_json:
         emit_json(diff_document(found, boot=name))
     else:
@@ -60,10 +55,22 @@ def _read(path: str) -> EventLog | list[PredictedBoot]:
         return boots_of(data) if data.lstrip()[:1] == b"{" else EventLog.from_bytes(data)
 
 
-def _closest(log: EventLog, other: EventLog | list[PredictedBoot], bank: str) -> tuple[str | None, HistoryDiff]:
-    if isinstance(other, EventLog):
-        return None, align(log, other, bank=bank)
-    boot = closest_boot(log, other, bank=bank)
+def _compared(
+    a: EventLog | list[PredictedBoot], b: EventLog | list[PredictedBoot], bank: str
+) -> tuple[str | None, HistoryDiff]:
+    if isinstance(a, list):
+        if isinstance(b, list):
+            raise click.UsageError("One of the two must be a log.")
+        boot = _closest(b, a, bank)
+        return boot.name, align(boot, b, bank=bank)
+    if isinstance(b, list):
+        boot = _closest(a, b, bank)
+        return boot.name, align(a, boot, bank=bank)
+    return None, align(a, b, bank=bank)
+
+
+def _closest(log: EventLog, boots: list[PredictedBoot], bank: str) -> PredictedBoot:
+    boot = closest_boot(log, boots, bank=bank)
     if boot is None:
         raise FormatError(f"nothing is predicted of the bank {bank}")
-    return boot.name, align(log, boot, bank=bank)
+    return boot

@@ -68,7 +68,7 @@ def _diff_line(found: HistoryDiff) -> str:
 
 
 def _diff_lines(row: Difference) -> list[Cell]:
-    number = "" if row.left is None or row.left.event is None else f", event {row.left.event}"
+    number = "" if row.event is None else f", event {row.event}"
     style = _STYLES[row.kind]
     head = span(f"PCR {row.pcr}{number}: {row.kind}", style)
     if row.kind == "same":

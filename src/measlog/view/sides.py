@@ -65,7 +65,7 @@ def difference_rows(
             if row.left and row.right
             else (join([clip(left, _MAX_TEXT)]), join([clip(right, _MAX_TEXT)]))
         )
-        event = None if row.left is None else row.left.event
+        event = row.event
         number: Html | str = "-" if event is None else str(event)
         if link and event is not None:
             number = el("a", str(event), href=f"#event-{event}")

@@ -1,7 +1,7 @@
 """Fleets: replay and appraisal in columns, against what one would write by hand and against the scalar path.
 
     python benchmarks/bulk.py --all --write docs/figures-bulk.md
-    python benchmarks/bulk.py [--machines 8000] [--rounds 4] [--workers] [--memory] [--engines]
+    python benchmarks/bulk.py [--machines 8000] [--rounds 8] [--workers] [--memory] [--engines]
 
 Fleets come from the lab's generator. Times of replay and appraisal are processor time of one process, contestants
 interleaved, the best round of each; those of workers and engines are wall time. Only the ratios carry over to other
@@ -195,7 +195,7 @@ HEAD = """# Figures of the columnar path
 
 Written by `python benchmarks/bulk.py`, which replaces the section of the processor that it runs on and leaves the others
 as they were measured. Fleets are made by the lab's generator. Replay, appraisal and lanes: processor time of one process,
-best of interleaved rounds; workers and engines: wall time. Only the ratios carry over.
+best of interleaved rounds; workers and engines: wall time, of engines the median of rounds. Only the ratios carry over.
 """
 
 
@@ -209,7 +209,7 @@ def page(before: str, name: str, measured: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Time fleets.")
     parser.add_argument("--machines", type=int, default=8000)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="?", const=streams.WORKERS, metavar="MACHINES")
     parser.add_argument("--memory", type=int, nargs="?", const=streams.MACHINES, metavar="MACHINES")
     parser.add_argument("--engines", type=int, nargs="?", const=100_000, metavar="MACHINES")

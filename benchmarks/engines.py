@@ -7,9 +7,9 @@ plain function runs in as many processes as the engine has workers. Clusters and
 what a job itself takes to start, until its workers know the manifests, is what a job of a few machines takes, and is left
 out of the overhead that counts. Wall time, rounds of an engine and of the plain function in turn. A shared machine is a
 quarter faster in one minute than in another, so an engine is compared with the plain function of its own round, and of
-these ratios the median counts; all are shown. With
-as many workers as the machine has cores, an engine's own processes (scheduler, driver, object store) take their time from
-the workers, as no process of the plain function does; with one core more than workers they have that one.
+these ratios the median counts; all are shown. With as many workers as the machine has cores, an engine's own processes
+(scheduler, driver, object store) take their time from the workers, as no process of the plain function does; with one core
+more than workers they have that one.
 """
 
 from __future__ import annotations
@@ -144,29 +144,33 @@ def spark(workers: int) -> Iterator[Run]:
     """Local mode with as many tasks at a time."""
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
-    os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
-    session = (
-        SparkSession.builder.master(f"local[{workers}]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.driver.memory", "3g")
-        .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(PART))
-        .config("spark.sql.parquet.columnarReaderBatchSize", "512")
-        .config("spark.sql.files.maxPartitionBytes", str(16 << 20))
-        .getOrCreate()
-    )
-    session.sparkContext.setLogLevel("ERROR")
-    try:
+    environment = {
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+    }
+    with patch.dict(os.environ, environment):
+        session = (
+            SparkSession.builder.master(f"local[{workers}]")
+            .config("spark.ui.enabled", "false")
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.driver.bindAddress", "127.0.0.1")
+            .config("spark.driver.memory", "3g")
+            .config("spark.sql.execution.arrow.maxRecordsPerBatch", str(PART))
+            .config("spark.sql.parquet.columnarReaderBatchSize", "512")
+            .config("spark.sql.files.maxPartitionBytes", str(16 << 20))
+            .getOrCreate()
+        )
+        session.sparkContext.setLogLevel("ERROR")
+        try:
 
-        def run(folder: Path) -> Counts:
-            judged = engines.spark(session.read.parquet(str(folder)), fleets.verifier(), evidence=False)
-            return {row["status"]: row["count"] for row in judged.groupBy("status").count().collect()}
+            def run(folder: Path) -> Counts:
+                judged = engines.spark(session.read.parquet(str(folder)), fleets.verifier(), evidence=False)
+                return {row["status"]: row["count"] for row in judged.groupBy("status").count().collect()}
 
-        yield run
-    finally:
-        session.stop()
+            yield run
+        finally:
+            session.stop()
 
 
 def lines(

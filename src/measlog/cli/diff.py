@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from measlog.appraisal.closest import closest_boot
-from measlog.appraisal.diff import HistoryDiff
 from measlog.appraisal.diff import diff as align
 from measlog.cli.boots import boots_of
 from measlog.cli.errors import about
@@ -37,9 +36,15 @@ def diff(left: str, right: str, bank: str, *, as_json: bool) -> int:
 
     Exit status 1 means that they differ. Of several predicted boots the one that comes closest is shown.
     """
-    a, b = (_read(path) for path in (left, right))
-    with about(right if isinstance(a, list) else left):
-        name, found = _compared(a, b, bank)
+    sides = {path: _read(path) for path in (left, right)}
+    logs = {path: side for path, side in sides.items() if isinstance(side, EventLog)}
+    if not logs:
+        raise click.UsageError("One of the two must be a log.")
+    place, log = next(iter(logs.items()))
+    with about(place):
+        a, b = (_history(sides[path], log, bank) for path in (left, right))
+        found = align(a, b, bank=bank)
+    name = next((side.name for side in (a, b) if isinstance(side, PredictedBoot)), None)
     if as_json:
         emit_json(diff_document(found, boot=name))
     else:
@@ -55,22 +60,11 @@ def _read(path: str) -> EventLog | list[PredictedBoot]:
         return boots_of(data) if data.lstrip()[:1] == b"{" else EventLog.from_bytes(data)
 
 
-def _compared(
-    a: EventLog | list[PredictedBoot], b: EventLog | list[PredictedBoot], bank: str
-) -> tuple[str | None, HistoryDiff]:
-    if isinstance(a, list):
-        if isinstance(b, list):
-            raise click.UsageError("One of the two must be a log.")
-        boot = _closest(b, a, bank)
-        return boot.name, align(boot, b, bank=bank)
-    if isinstance(b, list):
-        boot = _closest(a, b, bank)
-        return boot.name, align(a, boot, bank=bank)
-    return None, align(a, b, bank=bank)
-
-
-def _closest(log: EventLog, boots: list[PredictedBoot], bank: str) -> PredictedBoot:
-    boot = closest_boot(log, boots, bank=bank)
+def _history(side: EventLog | list[PredictedBoot], log: EventLog, bank: str) -> EventLog | PredictedBoot:
+    """A log as it is; of predicted boots the one that comes closest to the log of the other side."""
+    if isinstance(side, EventLog):
+        return side
+    boot = closest_boot(log, side, bank=bank)
     if boot is None:
         raise FormatError(f"nothing is predicted of the bank {bank}")
     return boot
